@@ -102,7 +102,12 @@ export interface ResourceDefinition {
    * Where objects live in the store and in which form. Versions of one resource share it. Keys are
    * /registry/<group>/<resource>/[<namespace>/]<name>, with the group left out when it is ''.
    */
-  readonly storage: { readonly group: string; readonly resource: string; readonly version: string; readonly keyPrefix: string };
+  readonly storage: {
+    readonly group: string;
+    readonly resource: string;
+    readonly version: string;
+    readonly keyPrefix: string;
+  };
   /** Converts between this version and the storage version; absent when both have the same shape. */
   readonly conversion?: {
     toStorage(object: MutableObject): MutableObject;
