@@ -1,8 +1,10 @@
 // The contracts between the links of the request chain: authentication → authorization → admission → registry.
 // The server core runs the chain; each link is a value that fits one of these shapes, chosen by who starts the server.
 
-import type { MutableObject, ResourceDefinition } from '../api/definition.ts';
+import type { MutableObject, ResourceCatalog, ResourceDefinition } from '../api/definition.ts';
 import type { GroupVersionResource, KubeObject } from '../api/object.ts';
+import type { Transport } from '../api/transport.ts';
+import type { Clock, Logger } from '../component/index.ts';
 
 /** Who is asking, as authentication found out. */
 export interface UserInfo {
@@ -72,6 +74,11 @@ export interface AdmissionAttributes {
   readonly user: UserInfo;
   /** Adds a `Warning:` header to the answer. */
   warn(message: string): void;
+  /**
+   * Calls back once when the request is over: true when the object was written (never for a dry run), false when
+   * anything after this plugin refused or failed. For plugins that reserve something (addresses, node ports).
+   */
+  onSettled(callback: (committed: boolean) => void): void;
 }
 
 /** One admission plugin. Rejects (or throws) with a StatusError to refuse the request. */
@@ -169,3 +176,45 @@ export interface StreamingUpgrade {
   /** Bytes that came after the request's head. */
   readonly head: Uint8Array;
 }
+
+/** Answers a path outside the resources, e.g. `/openid/v1/jwks`. The core authenticates and authorizes it first. */
+export interface PathHandler {
+  readonly paths: readonly string[];
+  handle(request: {
+    readonly method: string;
+    readonly path: string;
+    readonly query: URLSearchParams;
+    readonly user: UserInfo;
+    readonly signal: AbortSignal;
+  }): Promise<{
+    readonly status: number;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: Uint8Array | string;
+  }>;
+}
+
+/** What the core hands to whoever assembles the chain, before the first request. */
+export interface ChainContext {
+  readonly reader: ObjectReader;
+  readonly catalog: ResourceCatalog;
+  /** In process, as a member of system:masters: for the objects a server makes for itself. */
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** All links of the chain, put together. Disposing stops what they follow and dial. */
+export interface RequestChain extends AsyncDisposable {
+  /** The union of all authenticators, impersonation included; undefined from it means 401. */
+  readonly authenticator: Authenticator;
+  readonly authorizer: Authorizer;
+  /** In the order in which they run. */
+  readonly admission: readonly AdmissionPlugin[];
+  readonly virtualResources: readonly VirtualResource[];
+  readonly streamingResources: readonly StreamingResource[];
+  readonly paths: readonly PathHandler[];
+  /** Creates and reconciles the objects that every server has; the server is ready when it resolves. */
+  bootstrap(signal?: AbortSignal): Promise<void>;
+}
+
+export type ChainFactory = (context: ChainContext) => RequestChain;
