@@ -126,15 +126,16 @@ for (const [pkg, file] of Object.entries(packages)) {
     if (typePackage !== pkg || !facts.f) continue;
     const kind = kindOf.get(name);
     const isKind = kind !== undefined && facts.f.some(([n, t]) => n === 'metadata' && t === `@${META}`);
-    const lines = facts.f.map(([field, type, flags]) => {
+    const lines = facts.f.map(([field, type, flags, proto]) => {
       let optional = !flags.includes('r');
       if (isKind && field === 'metadata') optional = false;
       if (isKind && (field === 'spec' || field === 'status') && type.startsWith('@') && !/[pz]/.test(flags))
         optional = false;
       if (name === META && ALWAYS_SET.has(field)) optional = false;
       let text = expression(type, pkg, imports, facts, isKind);
-      if (kind && field === 'kind') text = `'${kind.kind}'`;
-      if (kind && field === 'apiVersion') text = `'${kind.g === '' ? kind.v : `${kind.g}/${kind.v}`}'`;
+      if (kind && field === 'kind' && proto === 0) text = `'${kind.kind}'`;
+      if (kind && field === 'apiVersion' && proto === 0)
+        text = `'${kind.g === '' ? kind.v : `${kind.g}/${kind.v}`}'`;
       const key = /^[A-Za-z_$][\w$]*$/.test(field) ? field : JSON.stringify(field);
       return `  ${key}${optional ? '?' : ''}: ${text};`;
     });

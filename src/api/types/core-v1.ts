@@ -880,11 +880,11 @@ export interface ObjectFieldSelector {
 }
 
 export interface ObjectReference {
-  kind?: 'ObjectReference';
+  kind?: string;
   namespace?: string;
   name?: string;
   uid?: string;
-  apiVersion?: 'v1';
+  apiVersion?: string;
   resourceVersion?: string;
   fieldPath?: string;
 }
