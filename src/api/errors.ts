@@ -2,8 +2,7 @@
 // wrong with one field. The wording is that of k8s.io/apimachinery (pkg/api/errors and pkg/util/validation/field),
 // because clients and their users look for it.
 
-import { groupVersion } from './object.ts';
-import type { Status, StatusCause } from './types/meta-v1.ts';
+import type { Status, StatusCause, StatusDetails } from './types/meta-v1.ts';
 
 /** A resource or kind with its group, as it stands in messages: `deployments.apps`, `pods`. */
 export interface GroupAndName {
@@ -13,6 +12,11 @@ export interface GroupAndName {
 
 function qualified({ group, name }: GroupAndName): string {
   return group === '' ? name : `${name}.${group}`;
+}
+
+/** Go's omitempty: what is '' or 0 does not stand in the answer. */
+function withoutEmpty(details: StatusDetails): StatusDetails {
+  return Object.fromEntries(Object.entries(details).filter(([, value]) => value !== '' && value !== 0));
 }
 
 /** A failure that the API server answers with; `status.code` is the HTTP status. */
@@ -27,7 +31,10 @@ export class StatusError extends Error {
       apiVersion: 'v1',
       metadata: {},
       status: 'Failure',
-      ...status,
+      message: status.message ?? '',
+      reason: status.reason ?? '',
+      ...(status.details && { details: withoutEmpty(status.details) }),
+      code: status.code,
     };
   }
 
@@ -113,7 +120,7 @@ export const fieldError = {
   tooLong: (field: string, max: number): FieldError => ({
     type: 'FieldValueTooLong',
     field,
-    detail: max < 0 ? 'value is too long' : `may not be more than ${max} bytes`,
+    detail: max < 0 ? 'value is too long' : `may not be more than ${max} ${max === 1 ? 'byte' : 'bytes'}`,
   }),
   tooMany: (field: string, actual: number, max: number): FieldError => ({
     type: 'FieldValueTooMany',
@@ -128,9 +135,34 @@ export const fieldError = {
   }),
 };
 
-/** Go's %q for the text that stands in messages: JSON's escapes are the same for all but rare characters. */
+const GO_ESCAPES: Readonly<Record<string, string>> = {
+  '"': '\\"',
+  '\\': '\\\\',
+  '\x07': '\\a',
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\v': '\\v',
+};
+
+/** Text as Go's %q prints it. */
 export function goQuote(text: string): string {
-  return JSON.stringify(text);
+  const escaped = text.replace(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is escaped
+    /["\\\x00-\x1f\x7f-\xa0\xad\u2028\u2029\ufeff]/g,
+    (c) => {
+      const code = c.charCodeAt(0);
+      return (
+        GO_ESCAPES[c] ??
+        (code < 0x80
+          ? `\\x${code.toString(16).padStart(2, '0')}`
+          : `\\u${code.toString(16).padStart(4, '0')}`)
+      );
+    },
+  );
+  return `"${escaped}"`;
 }
 
 function printedValue(value: unknown): string {
@@ -316,7 +348,7 @@ export function requestEntityTooLarge(message: string): StatusError {
   return new StatusError({
     code: 413,
     reason: 'RequestEntityTooLarge',
-    message: `Request entity is too large: ${message}`,
+    message: `Request entity too large: ${message}`,
   });
 }
 
@@ -330,7 +362,7 @@ export function serverTimeout(resource: GroupAndName, operation: string, retryAf
     code: 500,
     reason: 'ServerTimeout',
     message: `The ${operation} operation against ${qualified(resource)} could not be completed at this time, please try again.`,
-    details: { group: resource.group, kind: resource.name, retryAfterSeconds },
+    details: { group: resource.group, kind: resource.name, name: operation, retryAfterSeconds },
   });
 }
 
