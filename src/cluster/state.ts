@@ -1,0 +1,123 @@
+// Where a cluster keeps what must outlive it, and how it finds out whether that is still its own: the state
+// directory with `cluster.json` in it, and the control socket by which later commands reach the running process.
+
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** What was chosen when the cluster was first started and cannot change afterwards. */
+export interface ClusterSettings {
+  /** The layout of the state directory; a newer program refuses an unknown one. */
+  readonly format: 1;
+  /** `node`: real containers on this machine; `simulated`: nodes without containers. */
+  readonly mode: 'node' | 'simulated';
+  readonly podCidr: string;
+  readonly serviceCidr: string;
+  readonly clusterDomain: string;
+  readonly nodeName: string;
+}
+
+export const FORMAT = 1;
+
+/** Every path that a cluster uses, from the two roots. */
+export interface ClusterPaths {
+  readonly state: string;
+  readonly run: string;
+  readonly settings: string;
+  readonly pki: string;
+  readonly store: string;
+  readonly images: string;
+  readonly runtime: string;
+  readonly network: string;
+  readonly kubelet: string;
+  readonly podLogs: string;
+  readonly log: string;
+  readonly kubeconfig: string;
+  readonly controlSocket: string;
+}
+
+/** Paths below `state` (kept) and `run` (gone at reboot). */
+export function clusterPaths(state: string, run: string): ClusterPaths {
+  return {
+    state,
+    run,
+    settings: join(state, 'cluster.json'),
+    pki: join(state, 'pki'),
+    store: join(state, 'store'),
+    images: join(state, 'images'),
+    runtime: join(state, 'runtime'),
+    network: join(state, 'network'),
+    kubelet: join(state, 'kubelet'),
+    podLogs: join(state, 'pod-logs'),
+    log: join(state, 'bulkhead.log'),
+    kubeconfig: join(state, 'admin.kubeconfig'),
+    controlSocket: join(run, 'control.sock'),
+  };
+}
+
+/** /var/lib/bulkhead and /run/bulkhead for root; below the home directory for everybody else. */
+export function defaultPaths(stateDirectory?: string): ClusterPaths {
+  if (stateDirectory !== undefined) return clusterPaths(stateDirectory, join(stateDirectory, 'run'));
+  if (process.getuid?.() === 0) return clusterPaths('/var/lib/bulkhead', '/run/bulkhead');
+  const state = join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'bulkhead');
+  return clusterPaths(state, join(state, 'run'));
+}
+
+/** The state directory holds something that this start cannot go on with; the message says what to do. */
+export class StateError extends Error {
+  override readonly name = 'StateError';
+}
+
+/**
+ * Reads the settings that the cluster was made with, or keeps `wanted` for a new one. `given` are the settings that
+ * the user asked for by name: asking for others than the cluster has is an error, not a silent change.
+ */
+export async function openState(
+  paths: ClusterPaths,
+  wanted: ClusterSettings,
+  given: Partial<ClusterSettings>,
+): Promise<ClusterSettings> {
+  await mkdir(paths.state, { recursive: true, mode: 0o700 });
+  let text: string;
+  try {
+    text = await readFile(paths.settings, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    const temporary = `${paths.settings}.new`;
+    await writeFile(temporary, `${JSON.stringify(wanted, undefined, 2)}\n`, { flush: true });
+    await rename(temporary, paths.settings);
+    return wanted;
+  }
+  const kept = parseSettings(text, paths);
+  for (const [key, value] of Object.entries(given) as [keyof ClusterSettings, unknown][]) {
+    if (value === undefined || kept[key] === value) continue;
+    throw new StateError(
+      `the cluster in ${paths.state} was made with ${key} ${kept[key]}, which cannot become ${value}.\n` +
+        `Start it without that option, use another --state-dir, or remove the old cluster with: bulkhead reset`,
+    );
+  }
+  return kept;
+}
+
+function parseSettings(text: string, paths: ClusterPaths): ClusterSettings {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = undefined;
+  }
+  const settings = value as Partial<ClusterSettings> | undefined;
+  const remedy = `Use another --state-dir, or remove what is there with: bulkhead reset`;
+  if (settings === null || typeof settings !== 'object' || typeof settings.format !== 'number') {
+    throw new StateError(`${paths.settings} is damaged or not of Bulkhead.\n${remedy}`);
+  }
+  if (settings.format !== FORMAT) {
+    throw new StateError(
+      `${paths.state} was written in format ${settings.format}; this version of Bulkhead reads format ${FORMAT}.\n${remedy}`,
+    );
+  }
+  for (const key of ['mode', 'podCidr', 'serviceCidr', 'clusterDomain', 'nodeName'] as const) {
+    if (typeof settings[key] !== 'string') throw new StateError(`${paths.settings} lacks ${key}.\n${remedy}`);
+  }
+  return settings as ClusterSettings;
+}
