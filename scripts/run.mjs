@@ -2,7 +2,7 @@
 // own Node. Runs on any Node from 18 on, with nothing installed, and is silent when there is nothing to set up.
 
 import { spawn } from 'node:child_process';
-import { build, native, nodePath, packages, peers, dependencies, root } from './setup.mjs';
+import { build, dependencies, native, nodePath, packages, peers, root } from './setup.mjs';
 
 const [command = 'help', ...rest] = process.argv.slice(2);
 

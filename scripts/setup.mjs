@@ -4,7 +4,17 @@
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { arch, platform } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,11 +44,16 @@ export async function dependencies() {
   const stamp = join(root, 'node_modules/.bulkhead-lock');
   if (stampIs(stamp, digest)) return;
   say('installing npm packages (once) …');
-  const npm = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error', '--engine-strict=false'], {
-    cwd: root,
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  if (npm.status !== 0) throw new Error('npm ci failed; what it printed above says why. Run the command again after mending it.');
+  const npm = spawnSync(
+    'npm',
+    ['ci', '--no-audit', '--no-fund', '--loglevel=error', '--engine-strict=false'],
+    {
+      cwd: root,
+      stdio: ['ignore', 'inherit', 'inherit'],
+    },
+  );
+  if (npm.status !== 0)
+    throw new Error('npm ci failed; what it printed above says why. Run the command again after mending it.');
   writeFileSync(stamp, digest);
 }
 
@@ -77,7 +92,9 @@ export async function packages(purpose) {
         '  npm run build && bin/bulkhead up --simulate 3',
     );
   }
-  const missing = PROGRAMS.filter((p) => p.for.includes(purpose) && !(p.file ? existsSync(p.file) : onPath(p.program)));
+  const missing = PROGRAMS.filter(
+    (p) => p.for.includes(purpose) && !(p.file ? existsSync(p.file) : onPath(p.program)),
+  );
   const names = [...new Set(missing.map((p) => p.package))];
   const user = process.getuid?.() ?? 0;
   if (names.length > 0) {
@@ -89,18 +106,30 @@ export async function packages(purpose) {
           `${names.join(', ')};\ninstall the same with your system's package manager and run the command again.`,
       );
     }
-    if (user !== 0) throw new Error(`These Debian packages are missing; install them as root and run the command again:\n  sudo ${command}`);
+    if (user !== 0)
+      throw new Error(
+        `These Debian packages are missing; install them as root and run the command again:\n  sudo ${command}`,
+      );
     say(`installing Debian packages: ${names.join(' ')}`);
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-    const apt = (args) => spawnSync('apt-get', ['-q', '-y', ...args], { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8', env });
+    const apt = (args) =>
+      spawnSync('apt-get', ['-q', '-y', ...args], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        encoding: 'utf8',
+        env,
+      });
     let done = apt(['install', '--no-install-recommends', ...names]);
     if (done.status !== 0) {
       apt(['update']);
       done = apt(['install', '--no-install-recommends', ...names]);
     }
     const still = missing.filter((p) => !(p.file ? existsSync(p.file) : onPath(p.program)));
-    if (still.length > 0) throw new Error(`${done.stdout}${done.stderr}\napt-get could not install them; what it printed above says why. The command was:\n  ${command}`);
-    if (done.status !== 0) say('apt-get reported an error about another package, but all that was asked for is there');
+    if (still.length > 0)
+      throw new Error(
+        `${done.stdout}${done.stderr}\napt-get could not install them; what it printed above says why. The command was:\n  ${command}`,
+      );
+    if (done.status !== 0)
+      say('apt-get reported an error about another package, but all that was asked for is there');
   }
   if (user !== 0) {
     throw new Error(
@@ -163,16 +192,21 @@ export async function peers() {
   if (stampIs(stamp, '1')) return;
   say('unpacking kubectl 1.36, kubectl 1.20 and etcd from Debian packages into .cache/peers (once) …');
   const lists = [];
-  for (const file of ['/etc/apt/sources.list', ...readdirSync('/etc/apt/sources.list.d').map((f) => `/etc/apt/sources.list.d/${f}`)]) {
+  for (const file of [
+    '/etc/apt/sources.list',
+    ...readdirSync('/etc/apt/sources.list.d').map((f) => `/etc/apt/sources.list.d/${f}`),
+  ]) {
     if (existsSync(file)) lists.push(readFileSync(file, 'utf8').replace(/^\s*#.*$/gm, ''));
   }
   const mirror = lists.join('\n').match(/https?:\/\/[^\s\]]+\/debian\/?(?=\s|$)/m)?.[0];
-  if (!mirror) throw new Error("no Debian mirror in apt's sources; the tests need kubectl from Debian's packages");
+  if (!mirror)
+    throw new Error("no Debian mirror in apt's sources; the tests need kubectl from Debian's packages");
   const work = join(target, '.apt');
   rmSync(work, { recursive: true, force: true });
   const fetchFrom = (release, wanted, into) => {
     const base = join(work, release);
-    for (const dir of ['lists/partial', 'cache/archives/partial', 'debs']) mkdirSync(join(base, dir), { recursive: true });
+    for (const dir of ['lists/partial', 'cache/archives/partial', 'debs'])
+      mkdirSync(join(base, dir), { recursive: true });
     writeFileSync(join(base, 'sources.list'), `deb [trusted=yes] ${mirror} ${release} main\n`);
     const options = [
       `-oDir::Etc::SourceList=${base}/sources.list`,
@@ -183,13 +217,16 @@ export async function peers() {
       '-q',
     ];
     execFileSync('apt-get', [...options, 'update'], { stdio: ['ignore', 'ignore', 'inherit'] });
-    execFileSync('apt-get', [...options, 'download', ...wanted.map((name) => `${name}/${release}`)], { cwd: join(base, 'debs'), stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync('apt-get', [...options, 'download', ...wanted.map((name) => `${name}/${release}`)], {
+      cwd: join(base, 'debs'),
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
     mkdirSync(join(target, into), { recursive: true });
-    for (const deb of readdirSync(join(base, 'debs'))) execFileSync('dpkg', ['-x', join(base, 'debs', deb), join(target, into)]);
+    for (const deb of readdirSync(join(base, 'debs')))
+      execFileSync('dpkg', ['-x', join(base, 'debs', deb), join(target, into)]);
   };
   fetchFrom('sid', ['kubectl', 'etcd-server', 'etcd-client'], 'current');
   fetchFrom('bookworm', ['kubernetes-client'], 'bookworm');
   rmSync(work, { recursive: true, force: true });
   writeFileSync(stamp, '1');
 }
-
