@@ -36,6 +36,11 @@ export interface ApiCall {
   /** Query parameters under their names on the wire: labelSelector, resourceVersion, limit, dryRun, … */
   readonly query?: Readonly<Record<string, string | readonly string[]>>;
   readonly signal?: AbortSignal;
+  /**
+   * For get, list and watch: the caller reads nothing but metadata (and kind). Over HTTPS the server is asked for
+   * PartialObjectMetadata; a transport that shares objects may ignore it.
+   */
+  readonly metadataOnly?: boolean;
 }
 
 export interface WatchCall {
@@ -44,6 +49,11 @@ export interface WatchCall {
   /** labelSelector, fieldSelector, resourceVersion, allowWatchBookmarks, sendInitialEvents, timeoutSeconds, … */
   readonly query?: Readonly<Record<string, string | readonly string[]>>;
   readonly signal?: AbortSignal;
+  /**
+   * For get, list and watch: the caller reads nothing but metadata (and kind). Over HTTPS the server is asked for
+   * PartialObjectMetadata; a transport that shares objects may ignore it.
+   */
+  readonly metadataOnly?: boolean;
 }
 
 /** ERROR carries a metav1.Status as its object and ends the stream. */
@@ -52,6 +62,8 @@ export type WatchEvent<T = KubeObject> =
   | { readonly type: 'ERROR'; readonly object: unknown };
 
 export interface Transport {
+  /** True when objects are handed over without a copy, so that asking for metadata alone saves nothing. */
+  readonly sharesObjects?: boolean;
   /** Resolves with the object or list that the server answered; rejects with a StatusError for any failure. */
   call(call: ApiCall): Promise<unknown>;
   /**
