@@ -2,6 +2,8 @@
 // but names: options become query parameters and DeleteOptions, drafts get their kind, and failures stay the
 // StatusErrors that the transport throws. A client also owns the informers that share one cache per resource.
 
+import { escapeFieldValue } from '../api/fields.ts';
+import { labelSelectorMatcher } from '../api/labels.ts';
 import type { Draft, KubeList, KubeObject } from '../api/object.ts';
 import { groupVersion } from '../api/object.ts';
 import type { ApiCall, PatchType, Transport, WatchEvent } from '../api/transport.ts';
@@ -11,7 +13,6 @@ import { silentLogger, systemClock } from '../component/index.ts';
 import { Discovery } from './discovery.ts';
 import { InformerFactory } from './informer-factory.ts';
 import type { ResourceType } from './resources.ts';
-import { formatFieldSelector, formatLabelSelector } from './selectors.ts';
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
@@ -415,9 +416,17 @@ function selectors(options: SelectorOptions): Record<string, string | undefined>
   const { labelSelector, fieldSelector } = options;
   return {
     labelSelector:
-      typeof labelSelector === 'object' ? formatLabelSelector(labelSelector.matching) : labelSelector,
+      typeof labelSelector === 'object'
+        ? labelSelectorMatcher(labelSelector.matching).toString()
+        : labelSelector,
     fieldSelector: typeof fieldSelector === 'object' ? formatFieldSelector(fieldSelector) : fieldSelector,
   };
+}
+
+function formatFieldSelector(fields: Readonly<Record<string, string>>): string {
+  return Object.entries(fields)
+    .map(([field, value]) => `${field}=${escapeFieldValue(value)}`)
+    .join(',');
 }
 
 function listQuery(options: Omit<ListOptions, 'signal'>): Query {

@@ -26,9 +26,27 @@ export {
   type WatchOptions,
   type WriteOptions,
 } from './client.ts';
+export {
+  type ControllerOptions,
+  type ReconcileResult,
+  type RunningController,
+  startController,
+} from './controller.ts';
 export type { DiscoveredResource, Discovery, ServerResources } from './discovery.ts';
+export { createEventRecorder, type EventRecorder, referenceTo } from './events.ts';
 export type { EventHandler, Informer } from './informer.ts';
 export type { InformerFactory, InformerOptions, MetadataObject } from './informer-factory.ts';
+export {
+  type LeaderElection,
+  type LeaderElectionOptions,
+  startLeaderElection,
+} from './leader-election.ts';
+export {
+  defaultRateLimiter,
+  ExponentialFailureLimiter,
+  type RateLimiter,
+  TokenBucket,
+} from './rate-limit.ts';
 export {
   clusterScoped,
   namespaced,
@@ -43,4 +61,4 @@ export {
   type RetryOnConflictOptions,
   retryOnConflict,
 } from './retry.ts';
-export { formatFieldSelector, formatLabelSelector } from './selectors.ts';
+export { WorkQueue, type WorkQueueMetrics, type WorkQueueOptions } from './work-queue.ts';
