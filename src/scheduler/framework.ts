@@ -1,0 +1,96 @@
+// The scheduling framework (KEP-624): what a plugin may implement and what it may assume. One attempt to place one
+// pod runs PreFilter → Filter → PreScore → Score → Reserve → PreBind → Bind; the first four are synchronous and see
+// one unchanging snapshot, so nothing that happens in the cluster can slip between looking and deciding.
+
+import type { Node, Pod } from '../api/types/core-v1.ts';
+import type { NodeInfo } from './node-info.ts';
+
+/** Why a pod does not fit. Unresolvable: no change to other pods on that node could help (preemption is pointless). */
+export type Rejection = {
+  readonly kind: 'unschedulable' | 'unresolvable';
+  readonly reasons: readonly string[];
+};
+
+/** Scratch memory of one attempt: a plugin's PreFilter leaves there what its Filter and Score read. */
+export class CycleState {
+  readonly #values = new Map<string, unknown>();
+  write<T>(plugin: string, value: T): void {
+    this.#values.set(plugin, value);
+  }
+  read<T>(plugin: string): T | undefined {
+    return this.#values.get(plugin) as T | undefined;
+  }
+}
+
+/** All nodes as they were when the attempt began. */
+export interface Snapshot {
+  readonly nodes: readonly NodeInfo[];
+  get(nodeName: string): NodeInfo | undefined;
+}
+
+/** What can happen in the cluster that makes an unschedulable pod worth another try. */
+export type ClusterEvent =
+  | { readonly type: 'NodeAdded'; readonly node: Node }
+  | { readonly type: 'NodeUpdated'; readonly node: Node; readonly old: Node }
+  | { readonly type: 'AssignedPodDeleted'; readonly pod: Pod }
+  | { readonly type: 'AssignedPodUpdated'; readonly pod: Pod; readonly old: Pod }
+  | { readonly type: 'AssignedPodAdded'; readonly pod: Pod }
+  | { readonly type: 'PodUpdated'; readonly pod: Pod; readonly old: Pod };
+
+export type PreFilterResult =
+  | { readonly rejected: Rejection }
+  /** Only these nodes need to be looked at; absent: all. `skip`: this plugin's Filter has nothing to say for this pod. */
+  | { readonly rejected?: undefined; readonly nodes?: ReadonlySet<string>; readonly skip?: boolean };
+
+export interface Plugin {
+  readonly name: string;
+
+  /** Undefined lets the pod into the queue; a text keeps it out and says why. */
+  preEnqueue?(pod: Pod): string | undefined;
+
+  preFilter?(state: CycleState, pod: Pod, snapshot: Snapshot): PreFilterResult;
+  filter?(state: CycleState, pod: Pod, node: NodeInfo): Rejection | undefined;
+
+  /** False: this plugin's Score has nothing to say for this pod. */
+  preScore?(state: CycleState, pod: Pod, nodes: readonly NodeInfo[]): boolean;
+  /** From 0 to 100, or any number when `normalize` brings it there. */
+  score?(state: CycleState, pod: Pod, node: NodeInfo): number;
+  /** Brings raw scores into 0 to 100, in place. */
+  normalize?(scores: number[]): void;
+
+  /** Sets something aside; undone by `unreserve` when a later step fails. Must not fail halfway. */
+  reserve?(state: CycleState, pod: Pod, nodeName: string): Rejection | undefined;
+  unreserve?(state: CycleState, pod: Pod, nodeName: string): void;
+
+  /** Work that must be done before the binding is written; rejects to give up this attempt. */
+  preBind?(state: CycleState, pod: Pod, nodeName: string, signal: AbortSignal): Promise<void>;
+  /** Writes the binding. The first plugin that has `bind` does it. */
+  bind?(state: CycleState, pod: Pod, nodeName: string, signal: AbortSignal): Promise<void>;
+
+  /**
+   * The queueing hint: could this event make a pod fit that this plugin rejected? Absent: no event can. Asked only
+   * for pods that this plugin rejected.
+   */
+  mayHelp?(pod: Pod, event: ClusterEvent): boolean;
+}
+
+export interface WeightedPlugin {
+  readonly plugin: Plugin;
+  /** Multiplies the plugin's score; 0 for plugins that do not score. */
+  readonly weight: number;
+}
+
+export const MAX_SCORE = 100;
+
+/** Scales so that the highest becomes MAX_SCORE; `reverse` turns "more is worse" around. */
+export function normalizeByHighest(scores: number[], reverse: boolean): void {
+  let highest = 0;
+  for (const score of scores) if (score > highest) highest = score;
+  for (let i = 0; i < scores.length; i++) {
+    const scaled = highest === 0 ? 0 : Math.floor((MAX_SCORE * scores[i]!) / highest);
+    scores[i] = reverse ? MAX_SCORE - scaled : scaled;
+  }
+}
+
+export const unschedulable = (...reasons: string[]): Rejection => ({ kind: 'unschedulable', reasons });
+export const unresolvable = (...reasons: string[]): Rejection => ({ kind: 'unresolvable', reasons });

@@ -1,0 +1,58 @@
+// The default plugins in upstream's order and with its weights. Plugins for what is not here (volumes, topology
+// spread, pod affinity) are named in UNSUPPORTED, so that a pod that needs one is told instead of misplaced.
+
+import type { Pod } from '../../api/types/core-v1.ts';
+import type { Plugin, WeightedPlugin } from '../framework.ts';
+import { unresolvable } from '../framework.ts';
+import { nodeAffinity } from './node-affinity.ts';
+import { imageLocality, nodeName, nodePorts, nodeUnschedulable, schedulingGates } from './node-basics.ts';
+import { nodeResourcesBalancedAllocation } from './node-resources-balanced.ts';
+import { nodeResourcesFit } from './node-resources-fit.ts';
+import { taintToleration } from './taint-toleration.ts';
+
+/** Constraints that must hold and that no plugin here can judge. Preferences that are not judged only cost quality. */
+const UNSUPPORTED: readonly { readonly field: string; readonly present: (pod: Pod) => boolean }[] = [
+  {
+    field: 'spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution',
+    present: (pod) =>
+      (pod.spec.affinity?.podAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? []).length > 0,
+  },
+  {
+    field: 'spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution',
+    present: (pod) =>
+      (pod.spec.affinity?.podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? []).length > 0,
+  },
+  {
+    field: 'spec.topologySpreadConstraints (whenUnsatisfiable: DoNotSchedule)',
+    present: (pod) =>
+      (pod.spec.topologySpreadConstraints ?? []).some((c) => c.whenUnsatisfiable === 'DoNotSchedule'),
+  },
+  { field: 'spec.resourceClaims', present: (pod) => (pod.spec.resourceClaims ?? []).length > 0 },
+  {
+    field: 'spec.volumes[].persistentVolumeClaim',
+    present: (pod) => (pod.spec.volumes ?? []).some((v) => v.persistentVolumeClaim ?? v.ephemeral),
+  },
+];
+
+const unsupportedConstraints: Plugin = {
+  name: 'UnsupportedConstraints',
+  preFilter(_state, pod) {
+    const fields = UNSUPPORTED.filter((u) => u.present(pod)).map((u) => u.field);
+    if (fields.length === 0) return { skip: true };
+    return { rejected: unresolvable(`this scheduler does not handle ${fields.join(', ')} yet`) };
+  },
+  mayHelp: (pod, event) => event.type === 'PodUpdated' && event.pod.metadata.uid === pod.metadata.uid,
+};
+
+export const defaultPlugins: readonly WeightedPlugin[] = [
+  { plugin: schedulingGates, weight: 0 },
+  { plugin: unsupportedConstraints, weight: 0 },
+  { plugin: nodeUnschedulable, weight: 0 },
+  { plugin: nodeName, weight: 0 },
+  { plugin: taintToleration, weight: 3 },
+  { plugin: nodeAffinity, weight: 2 },
+  { plugin: nodePorts, weight: 0 },
+  { plugin: nodeResourcesFit, weight: 1 },
+  { plugin: nodeResourcesBalancedAllocation, weight: 1 },
+  { plugin: imageLocality, weight: 1 },
+];

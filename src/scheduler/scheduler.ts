@@ -1,0 +1,335 @@
+// The scheduler: takes pods without a node from the queue, decides one at a time against the cache, and writes the
+// binding. The decision is synchronous; bindings go out concurrently behind it. A pod that fits nowhere gets its
+// PodScheduled condition and a FailedScheduling event, and waits until an event in the cluster could help it.
+
+import { withCondition } from '../api/meta.ts';
+import { isPodTerminal } from '../api/node-selection.ts';
+import type { Node, Pod, PodCondition } from '../api/types/core-v1.ts';
+import { type Client, createEventRecorder, type EventRecorder, resources } from '../client/index.ts';
+import {
+  type Clock,
+  type Logger,
+  type Running,
+  type StartOptions,
+  silentLogger,
+  systemClock,
+} from '../component/index.ts';
+import { Algorithm, type Decision } from './algorithm.ts';
+import { SchedulerCache } from './cache.ts';
+import type { ClusterEvent, WeightedPlugin } from './framework.ts';
+import { defaultPlugins } from './plugins/index.ts';
+import { type QueuedPod, SchedulingQueue } from './queue.ts';
+
+export interface SchedulerOptions extends StartOptions {
+  readonly client: Client;
+  /** Pods whose spec.schedulerName is this one are ours. */
+  readonly schedulerName?: string;
+  readonly plugins?: readonly WeightedPlugin[];
+  /** Uniform in [0, 1): draws among equally good nodes. */
+  readonly random?: () => number;
+  readonly initialBackoffMs?: number;
+  readonly maxBackoffMs?: number;
+}
+
+/** How long one stretch of decisions may hold the event loop before others get their turn. */
+const SLICE_MS = 10;
+
+/** Starts the scheduler; `ready` resolves when its caches are filled and it places pods. */
+export async function startScheduler(options: SchedulerOptions): Promise<Running> {
+  const scheduler = new Scheduler(options);
+  return scheduler.start();
+}
+
+class Scheduler {
+  readonly #client: Client;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #name: string;
+  readonly #plugins: readonly WeightedPlugin[];
+  readonly #cache = new SchedulerCache();
+  readonly #queue: SchedulingQueue;
+  readonly #algorithm: Algorithm;
+  readonly #stop = new AbortController();
+  readonly #underWay = new Set<Promise<void>>();
+  readonly #events: EventRecorder;
+  #running = false;
+  #scheduled = false;
+
+  constructor(options: SchedulerOptions) {
+    this.#client = options.client;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? silentLogger;
+    this.#name = options.schedulerName ?? 'default-scheduler';
+    this.#plugins = options.plugins ?? defaultPlugins;
+    this.#algorithm = new Algorithm(this.#plugins, options.random ?? Math.random);
+    this.#events = createEventRecorder({
+      client: this.#client,
+      component: this.#name,
+      clock: this.#clock,
+      logger: this.#logger,
+    });
+    this.#queue = new SchedulingQueue({
+      clock: this.#clock,
+      initialBackoffMs: options.initialBackoffMs ?? 1000,
+      maxBackoffMs: options.maxBackoffMs ?? 10_000,
+      wake: () => this.#schedule(),
+      gate: (pod) => this.#gate(pod),
+    });
+  }
+
+  start(): Running {
+    const nodes = this.#client.informers.informer(resources.nodes);
+    const pods = this.#client.informers.informer(resources.pods);
+    nodes.addHandler({
+      added: (node) => this.#nodeAdded(node),
+      updated: (node, old) => this.#nodeUpdated(node, old),
+      deleted: (node) => this.#cache.removeNode(node.metadata.name),
+    });
+    pods.addHandler({
+      added: (pod) => this.#podAdded(pod),
+      updated: (pod, old) => this.#podUpdated(pod, old),
+      deleted: (pod) => this.#podDeleted(pod),
+    });
+    const ready = Promise.all([nodes.synced, pods.synced]).then(() => {
+      this.#running = true;
+      this.#schedule();
+    });
+    ready.catch(() => {}); // whoever needs it awaits it
+    return {
+      ready,
+      [Symbol.asyncDispose]: async () => {
+        this.#running = false;
+        this.#stop.abort(new Error('the scheduler stops'));
+        this.#queue.clear();
+        await Promise.all([nodes[Symbol.asyncDispose](), pods[Symbol.asyncDispose]()]);
+        await Promise.all(this.#underWay);
+        await this.#events[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  // ---- what happens in the cluster
+
+  #nodeAdded(node: Node): void {
+    this.#cache.setNode(node);
+    this.#happened({ type: 'NodeAdded', node });
+  }
+
+  #nodeUpdated(node: Node, old: Node): void {
+    this.#cache.setNode(node);
+    if (matters(node, old)) this.#happened({ type: 'NodeUpdated', node, old });
+  }
+
+  #podAdded(pod: Pod): void {
+    if (isPodTerminal(pod)) return;
+    if (pod.spec.nodeName) {
+      this.#cache.setPod(pod);
+      this.#happened({ type: 'AssignedPodAdded', pod });
+    } else if (this.#isOurs(pod)) {
+      this.#queue.add(pod);
+    }
+  }
+
+  #podUpdated(pod: Pod, old: Pod): void {
+    if (isPodTerminal(pod)) {
+      this.#podDeleted(old);
+      return;
+    }
+    if (pod.spec.nodeName) {
+      this.#queue.remove(pod.metadata.uid);
+      const wasAssumed = this.#cache.isAssumed(pod.metadata.uid);
+      // Status changes are by far the most; they move nothing that placement depends on.
+      if (old.spec.nodeName && !wasAssumed && old.metadata.generation === pod.metadata.generation) return;
+      this.#cache.setPod(pod);
+      this.#happened(
+        old.spec.nodeName ? { type: 'AssignedPodUpdated', pod, old } : { type: 'AssignedPodAdded', pod },
+      );
+      return;
+    }
+    if (!this.#isOurs(pod)) return;
+    if (pod.metadata.deletionTimestamp) this.#queue.remove(pod.metadata.uid);
+    else if (!this.#cache.isAssumed(pod.metadata.uid)) {
+      const event: ClusterEvent = { type: 'PodUpdated', pod, old };
+      const specChanged = JSON.stringify(old.spec) !== JSON.stringify(pod.spec);
+      const labelsChanged = JSON.stringify(old.metadata.labels) !== JSON.stringify(pod.metadata.labels);
+      const rejectedBy = this.#queue.rejectedBy(pod.metadata.uid);
+      this.#queue.update(pod, (specChanged || labelsChanged) && this.#mayHelp(pod, rejectedBy, event));
+    }
+  }
+
+  #podDeleted(pod: Pod): void {
+    this.#queue.remove(pod.metadata.uid);
+    const placed = pod.spec.nodeName || this.#cache.isAssumed(pod.metadata.uid);
+    this.#cache.removePod(pod.metadata.uid);
+    if (placed) this.#happened({ type: 'AssignedPodDeleted', pod });
+  }
+
+  #isOurs(pod: Pod): boolean {
+    return (pod.spec.schedulerName || 'default-scheduler') === this.#name && !pod.metadata.deletionTimestamp;
+  }
+
+  #happened(event: ClusterEvent): void {
+    this.#queue.wakeUnschedulable((entry) => this.#mayHelp(entry.pod, entry.rejectedBy, event));
+  }
+
+  #mayHelp(pod: Pod, rejectedBy: ReadonlySet<string>, event: ClusterEvent): boolean {
+    if (rejectedBy.has('NoNodes')) return event.type === 'NodeAdded';
+    return this.#plugins.some(
+      ({ plugin }) => rejectedBy.has(plugin.name) && plugin.mayHelp?.(pod, event) === true,
+    );
+  }
+
+  #gate(pod: Pod): string | undefined {
+    for (const { plugin } of this.#plugins) {
+      const why = plugin.preEnqueue?.(pod);
+      if (why !== undefined) return why;
+    }
+    return undefined;
+  }
+
+  // ---- the loop
+
+  /** Runs the loop once the current events are through; many calls make one run. */
+  #schedule(): void {
+    if (this.#scheduled || !this.#running) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#run();
+    });
+  }
+
+  #run(): void {
+    const until = this.#clock.monotonic() + SLICE_MS;
+    while (this.#running) {
+      const entry = this.#queue.pop();
+      if (!entry) return;
+      this.#attempt(entry);
+      if (this.#clock.monotonic() >= until) {
+        this.#schedule();
+        return;
+      }
+    }
+  }
+
+  #attempt(entry: QueuedPod): void {
+    const { pod } = entry;
+    const decision = this.#algorithm.decide(pod, this.#cache);
+    if (!decision.fits) {
+      this.#queue.failed(entry, decision.rejectedBy);
+      this.#track(this.#reportUnschedulable(pod, decision.message));
+      return;
+    }
+    this.#cache.assume(pod, decision.nodeName);
+    const reserved: WeightedPlugin[] = [];
+    for (const weighted of this.#plugins) {
+      const rejection = weighted.plugin.reserve?.(decision.state, pod, decision.nodeName);
+      if (rejection) {
+        this.#undo(pod, decision, reserved);
+        this.#queue.failed(entry, new Set([weighted.plugin.name]));
+        this.#track(this.#reportUnschedulable(pod, rejection.reasons.join(', ')));
+        return;
+      }
+      reserved.push(weighted);
+    }
+    this.#track(this.#bind(entry, decision, reserved));
+  }
+
+  async #bind(
+    entry: QueuedPod,
+    decision: Decision & { fits: true },
+    reserved: readonly WeightedPlugin[],
+  ): Promise<void> {
+    const { pod } = entry;
+    const { state, nodeName } = decision;
+    const { signal } = this.#stop;
+    try {
+      for (const { plugin } of this.#plugins) await plugin.preBind?.(state, pod, nodeName, signal);
+      const binder = this.#plugins.find(({ plugin }) => plugin.bind);
+      if (binder) await binder.plugin.bind?.(state, pod, nodeName, signal);
+      else await this.#defaultBind(pod, nodeName);
+    } catch (error) {
+      this.#undo(pod, decision, reserved);
+      if (signal.aborted) return;
+      const message = error instanceof Error ? error.message : String(error);
+      this.#logger.warn(
+        { pod: `${pod.metadata.namespace}/${pod.metadata.name}`, node: nodeName, error: message },
+        'binding failed; the pod is tried again',
+      );
+      this.#queue.failed(entry, new Set());
+      await this.#reportFailure(pod, 'SchedulerError', `running Bind plugin "DefaultBinder": ${message}`);
+      return;
+    }
+    this.#queue.done(pod.metadata.uid);
+    this.#events.event(
+      { ...pod, apiVersion: 'v1', kind: 'Pod' },
+      'Normal',
+      'Scheduled',
+      `Successfully assigned ${pod.metadata.namespace}/${pod.metadata.name} to ${nodeName}`,
+    );
+  }
+
+  async #defaultBind(pod: Pod, nodeName: string): Promise<void> {
+    const { name, namespace, uid } = pod.metadata;
+    await this.#client.resource(resources.pods, namespace).createSubresource(name, 'binding', {
+      apiVersion: 'v1',
+      kind: 'Binding',
+      metadata: { name, namespace, uid },
+      target: { kind: 'Node', name: nodeName },
+    });
+  }
+
+  #undo(pod: Pod, decision: Decision & { fits: true }, reserved: readonly WeightedPlugin[]): void {
+    for (const { plugin } of reserved.toReversed())
+      plugin.unreserve?.(decision.state, pod, decision.nodeName);
+    this.#cache.forget(pod);
+    this.#happened({ type: 'AssignedPodDeleted', pod });
+  }
+
+  // ---- telling the user
+
+  #reportUnschedulable(pod: Pod, message: string): Promise<void> {
+    return this.#reportFailure(pod, 'Unschedulable', message);
+  }
+
+  async #reportFailure(pod: Pod, reason: 'Unschedulable' | 'SchedulerError', message: string): Promise<void> {
+    this.#events.event({ ...pod, apiVersion: 'v1', kind: 'Pod' }, 'Warning', 'FailedScheduling', message);
+    const condition: PodCondition = { type: 'PodScheduled', status: 'False', reason, message };
+    if (pod.metadata.generation !== undefined) condition.observedGeneration = pod.metadata.generation;
+    const conditions = withCondition(pod.status.conditions ?? [], condition, this.#clock.now());
+    if (conditions === pod.status.conditions) return;
+    const changed = conditions.find((c) => c.type === 'PodScheduled');
+    try {
+      await this.#client.resource(resources.pods, pod.metadata.namespace).patch(
+        pod.metadata.name,
+        {
+          type: 'strategic',
+          patch: { metadata: { uid: pod.metadata.uid }, status: { conditions: [changed] } },
+        },
+        { subresource: 'status', signal: this.#stop.signal },
+      );
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      // The next attempt writes the condition again; until then the event tells.
+      this.#logger.debug(
+        { pod: pod.metadata.name, error: String(error) },
+        'could not write the PodScheduled condition',
+      );
+    }
+  }
+
+  #track(work: Promise<void>): void {
+    this.#underWay.add(work);
+    void work.finally(() => this.#underWay.delete(work));
+  }
+}
+
+/** Whether an update of a node can change where pods fit: not so the heartbeats, which are nearly all. */
+function matters(node: Node, old: Node): boolean {
+  return (
+    node.spec.unschedulable !== old.spec.unschedulable ||
+    JSON.stringify(node.spec.taints) !== JSON.stringify(old.spec.taints) ||
+    JSON.stringify(node.metadata.labels) !== JSON.stringify(old.metadata.labels) ||
+    JSON.stringify(node.status.allocatable) !== JSON.stringify(old.status.allocatable)
+  );
+}
