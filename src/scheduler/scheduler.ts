@@ -5,7 +5,13 @@
 import { withCondition } from '../api/meta.ts';
 import { isPodTerminal } from '../api/node-selection.ts';
 import type { Node, Pod, PodCondition } from '../api/types/core-v1.ts';
-import { type Client, createEventRecorder, type EventRecorder, resources } from '../client/index.ts';
+import {
+  type Client,
+  createEventRecorder,
+  type EventRecorder,
+  referenceTo,
+  resources,
+} from '../client/index.ts';
 import {
   type Clock,
   type Logger,
@@ -262,7 +268,7 @@ class Scheduler {
     }
     this.#queue.done(pod.metadata.uid);
     this.#events.event(
-      { ...pod, apiVersion: 'v1', kind: 'Pod' },
+      referenceTo(resources.pods, pod),
       'Normal',
       'Scheduled',
       `Successfully assigned ${pod.metadata.namespace}/${pod.metadata.name} to ${nodeName}`,
@@ -293,7 +299,7 @@ class Scheduler {
   }
 
   async #reportFailure(pod: Pod, reason: 'Unschedulable' | 'SchedulerError', message: string): Promise<void> {
-    this.#events.event({ ...pod, apiVersion: 'v1', kind: 'Pod' }, 'Warning', 'FailedScheduling', message);
+    this.#events.event(referenceTo(resources.pods, pod), 'Warning', 'FailedScheduling', message);
     const condition: PodCondition = { type: 'PodScheduled', status: 'False', reason, message };
     if (pod.metadata.generation !== undefined) condition.observedGeneration = pod.metadata.generation;
     const conditions = withCondition(pod.status.conditions ?? [], condition, this.#clock.now());
