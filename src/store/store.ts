@@ -8,8 +8,9 @@
 // - Reads see every acknowledged transaction, and nothing of one that is not yet durable.
 // - A watch delivers each change once, in revision order, all changes of one revision together, none of them
 //   before it is durable.
-// - Old revisions stay readable and watchable until compact() takes them away.
-// - Keys are UTF-8 strings ordered by their bytes. Values are opaque; the engine keeps the given array and hands
+// - Old revisions stay readable and watchable until compact() takes them away, across restarts too.
+// - Keys are not empty, well-formed (no lone surrogates: UTF-8 has none) and ordered by the bytes of their UTF-8
+//   form, which is the order of their code points and not always that of JavaScript's `<`. Values are opaque; the engine keeps the given array and hands
 //   out the same one, so neither side may change it afterwards.
 
 /** A key's state at some revision. */
@@ -22,9 +23,14 @@ export interface KeyValue {
   readonly modRevision: number;
   /** How many times it was written since it was created, from 1. */
   readonly version: number;
+  /** The lease it was last put with, when there was one. */
+  readonly lease?: number;
 }
 
-/** Keys k with start <= k < end. `end` absent: the single key `start`. */
+/**
+ * Keys k with start <= k < end. `end` absent: the single key `start`; `end` U+0000 (END_OF_KEYS): every key from
+ * `start` on. prefixEnd() makes the end of a prefix's range.
+ */
 export interface KeyRange {
   readonly start: string;
   readonly end?: string;
@@ -54,7 +60,9 @@ export interface Compare {
 }
 
 export type Operation =
+  /** Rejects with LeaseNotFoundError when `lease` does not exist. A put without a lease takes the key off its old one. */
   | { readonly type: 'put'; readonly key: string; readonly value: Uint8Array; readonly lease?: number }
+  /** Deleting a key that does not exist changes nothing. */
   | { readonly type: 'delete'; readonly key: string };
 
 export interface Transaction {
@@ -65,6 +73,7 @@ export interface Transaction {
 }
 
 export type TransactionResult =
+  /** `revision`: this transaction's own, or the store's when it changed nothing. */
   | { readonly succeeded: true; readonly revision: number }
   /** `current`: the state of the compared keys, in order, undefined where there is none. */
   | {
@@ -81,7 +90,7 @@ export interface StoreEvent {
   readonly previous?: KeyValue;
 }
 
-/** All changes of a range at one or more consecutive revisions. */
+/** All changes of a range at one or more consecutive revisions. No events: progress alone (WatchOptions.progress). */
 export interface StoreEventBatch {
   readonly events: readonly StoreEvent[];
   /** Everything up to and including this revision has been delivered. */
@@ -90,14 +99,22 @@ export interface StoreEventBatch {
 
 export interface WatchOptions {
   readonly range: KeyRange;
-  /** The first revision wanted; absent: the next one. Throws CompactedError when it is gone. */
+  /**
+   * The first revision wanted; absent or 0: the next one; one that does not exist yet: waits for it. Rejects with
+   * CompactedError when it is not newer than compactRevision.
+   */
   readonly startRevision?: number;
+  /** Also deliver batches without events when the store moved on outside the range (for bookmarks). */
+  readonly progress?: boolean;
   readonly signal?: AbortSignal;
 }
 
 /**
- * Delivered synchronously or in a microtask after the change became durable. A handler must not throw; `end` is
- * called once, with an error when the store fails or the watcher's revision was compacted before it was delivered.
+ * Delivered synchronously or in a microtask after the change became durable; what happened from startRevision on
+ * may be delivered before watch() resolves. A handler must not throw (a watch whose handler does ends with that
+ * error). `end` is called exactly once, and nothing after it: without an error when the watch was stopped, its
+ * signal aborted or the store closed; with one when the store failed or the watcher's revision was compacted
+ * before it was delivered.
  */
 export interface WatchHandler {
   events(batch: StoreEventBatch): void;
@@ -112,7 +129,10 @@ export interface Lease {
 export interface Store extends AsyncDisposable {
   /** The newest durable revision; 0 in an empty store. */
   readonly revision: number;
-  /** Revisions up to and including this one are gone; 0 when nothing was compacted. */
+  /**
+   * The oldest revision that can still be read; the next one is the oldest that can be watched from. 0 when nothing
+   * was compacted.
+   */
   readonly compactRevision: number;
   get(
     key: string,
@@ -122,12 +142,19 @@ export interface Store extends AsyncDisposable {
   txn(transaction: Transaction): Promise<TransactionResult>;
   /** Starts delivering to the handler; returns a stop function that may be called at any time, twice too. */
   watch(options: WatchOptions, handler: WatchHandler): Promise<() => void>;
-  /** Forgets every state that was replaced at or before this revision. */
+  /**
+   * Forgets every state that was replaced at or before this revision. Rejects with FutureRevisionError when it does
+   * not exist yet; does nothing when it was compacted already.
+   */
   compact(revision: number): Promise<void>;
-  /** Keys put with a lease are deleted when it has not been kept alive for its time to live. */
+  /**
+   * Keys put with a lease are deleted, all at one revision, when it has not been kept alive for its time to live
+   * (more than 0 ms). Leases outlive a restart.
+   */
   grantLease(ttlMs: number): Promise<Lease>;
+  /** Its time to live starts again. Rejects with LeaseNotFoundError when it expired or was revoked. */
   keepLeaseAlive(id: number): Promise<Lease>;
-  /** Deletes the lease and its keys. */
+  /** Deletes the lease and its keys. Rejects with LeaseNotFoundError as keepLeaseAlive does. */
   revokeLease(id: number): Promise<void>;
   /** Bytes on disk (0 for an engine without one), for metrics and `bulkhead status`. */
   size(): Promise<number>;
@@ -138,7 +165,7 @@ export class CompactedError extends Error {
   override readonly name = 'CompactedError';
   readonly compactRevision: number;
   constructor(compactRevision: number) {
-    super(`the requested revision has been compacted; the oldest one kept is ${compactRevision + 1}`);
+    super(`the requested revision has been compacted; the oldest one that can be read is ${compactRevision}`);
     this.compactRevision = compactRevision;
   }
 }
@@ -153,13 +180,43 @@ export class FutureRevisionError extends Error {
   }
 }
 
+/** The lease expired, was revoked or never was. */
+export class LeaseNotFoundError extends Error {
+  override readonly name = 'LeaseNotFoundError';
+  readonly id: number;
+  constructor(id: number) {
+    super(`lease ${id} does not exist: it expired, was revoked or was never granted`);
+    this.id = id;
+  }
+}
+
 /** The write was not done and is not in the store: no space, a read-only disk, a closed store. */
 export class StoreUnavailableError extends Error {
   override readonly name = 'StoreUnavailableError';
+  /**
+   * True in one case only: the disk failed in the middle of the write and did not even let the store take the bytes
+   * back. The write is not in the store now, but may be there after a restart.
+   */
+  readonly uncertain: boolean;
+  constructor(message: string, options?: ErrorOptions & { readonly uncertain?: boolean }) {
+    super(message, options);
+    this.uncertain = options?.uncertain ?? false;
+  }
 }
+
+/** As `end` of a range: every key from `start` on. No key is smaller than it, so it can mean nothing else. */
+export const END_OF_KEYS = '\0';
 
 /** The smallest string greater than every string with this prefix: the end of the prefix's range. */
 export function prefixEnd(prefix: string): string {
-  const last = prefix.charCodeAt(prefix.length - 1);
-  return prefix.slice(0, -1) + String.fromCharCode(last + 1);
+  // The last code point goes up by one; U+10FFFF has no next one, so it goes away and the one before goes up.
+  for (let end = prefix.length; end > 0; ) {
+    const unit = prefix.charCodeAt(end - 1);
+    const start = end > 1 && unit >= 0xdc00 && unit <= 0xdfff ? end - 2 : end - 1;
+    const point = prefix.codePointAt(start) ?? 0;
+    if (point < 0x10ffff)
+      return prefix.slice(0, start) + String.fromCodePoint(point === 0xd7ff ? 0xe000 : point + 1);
+    end = start;
+  }
+  return END_OF_KEYS;
 }

@@ -1,0 +1,2 @@
+export { createMemoryStore, type MemoryStoreOptions } from './memory/memory-store.ts';
+export * from './store.ts';
