@@ -1,0 +1,97 @@
+// Brings the default objects into being and up to date at every start: creates what is missing, completes what is
+// older, leaves alone what somebody took over. Writes go through the server's own in-process transport, all at once,
+// so that the store commits them together. Safe to run twice and from several servers.
+
+import { isAlreadyExists, isConflict, isNotFound } from '../../api/errors.ts';
+import type { KubeObject } from '../../api/object.ts';
+import type { ApiCall } from '../../api/transport.ts';
+import type { ChainContext, ObjectReader } from '../chain.ts';
+import {
+  type BootstrapObject,
+  type BootstrapOptions,
+  bootstrapObjects,
+  systemNamespaces,
+} from './objects.ts';
+
+/** Another server may write the same object; each try reads it afresh. */
+const TRIES = 5;
+
+type Context = Pick<ChainContext, 'reader' | 'transport' | 'clock' | 'logger'>;
+
+/** Resolves when every default object is there; rejects with the first failure (each message names its object). */
+export async function reconcileBootstrapObjects(
+  context: Context,
+  options: BootstrapOptions,
+  signal?: AbortSignal,
+): Promise<void> {
+  const now = new Date(context.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
+  const reconcileAll = (objects: readonly BootstrapObject[]): Promise<unknown> =>
+    Promise.all(objects.map((object) => reconcileOne(context, object, signal)));
+  await reconcileAll(systemNamespaces());
+  await reconcileAll(bootstrapObjects(options, now));
+}
+
+async function reconcileOne(context: Context, wanted: BootstrapObject, signal?: AbortSignal): Promise<void> {
+  const { namespace, name } = wanted.object.metadata;
+  const target = {
+    resource: wanted.resource,
+    ...(namespace !== undefined && { namespace }),
+    ...(signal && { signal }),
+  };
+  const call = (request: Omit<ApiCall, 'resource' | 'namespace' | 'signal'>): Promise<unknown> =>
+    context.transport.call({ ...target, ...request });
+  const create = (): Promise<unknown> => call({ verb: 'create', body: wanted.object });
+
+  let existing: KubeObject | undefined = cached(context.reader, wanted);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (existing === undefined) {
+        existing = (await create()) as KubeObject;
+      } else {
+        const step = wanted.reconcile(existing);
+        if (step.action === 'update') {
+          existing = (await call({ verb: 'update', name, body: step.object })) as KubeObject;
+        } else if (step.action === 'replace') {
+          const uid = existing.metadata.uid;
+          await call({ verb: 'delete', name, body: { preconditions: { uid } } });
+          existing = (await create()) as KubeObject;
+        }
+      }
+      if (wanted.status !== undefined && !hasConditions(existing)) {
+        await call({
+          verb: 'update',
+          name,
+          subresource: 'status',
+          body: { ...existing, status: wanted.status },
+        });
+      }
+      return;
+    } catch (error) {
+      const lostRace = isAlreadyExists(error) || isConflict(error) || isNotFound(error);
+      if (!lostRace || attempt === TRIES) {
+        const what = `${wanted.resource.resource} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
+        context.logger.error({ err: error, object: what }, 'a default object could not be written');
+        throw new Error(`cannot set up the default object ${what}: ${String((error as Error).message)}`, {
+          cause: error,
+        });
+      }
+      existing = await fresh(context.reader, wanted);
+    }
+  }
+}
+
+function cached(reader: ObjectReader, { resource, object }: BootstrapObject): KubeObject | undefined {
+  return reader.get(resource.group, resource.resource, object.metadata.namespace ?? '', object.metadata.name);
+}
+
+function fresh(reader: ObjectReader, { resource, object }: BootstrapObject): Promise<KubeObject | undefined> {
+  return reader.getFresh(
+    resource.group,
+    resource.resource,
+    object.metadata.namespace ?? '',
+    object.metadata.name,
+  );
+}
+
+const hasConditions = (object: KubeObject): boolean =>
+  ((object as { status?: { conditions?: unknown[] } }).status?.conditions?.length ?? 0) > 0;
