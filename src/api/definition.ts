@@ -4,7 +4,7 @@
 
 import type { FieldError } from './errors.ts';
 import type { GroupVersionKind, KubeObject } from './object.ts';
-import type { TypeSchema } from './schema/type-schema.ts';
+import type { ObjectSchema } from './schema/type-schema.ts';
 import type { ApiVerb } from './transport.ts';
 
 /** An object on its way through the server: decoded, private to the request, free to be changed. */
@@ -97,7 +97,7 @@ export interface ResourceDefinition {
   readonly categories: readonly string[];
   readonly subresources: ReadonlyMap<string, SubresourceDefinition>;
   /** The schema that decoding, pruning, defaulting, patching and OpenAPI follow. */
-  readonly schema: TypeSchema;
+  readonly schema: ObjectSchema;
   /**
    * Where objects live in the store and in which form. Versions of one resource share it. Keys are
    * /registry/<group>/<resource>/[<namespace>/]<name>, with the group left out when it is ''.
