@@ -1,0 +1,129 @@
+// The recent past of one resource: its last changes in order, each with a sequence number, so that a watcher can
+// start at an older revision or catch up after a pause. Older changes fall out once they are both beyond the least
+// number kept and older than a bookmark interval, or when there are simply too many of them.
+
+import type { StoredObject } from './stored-object.ts';
+
+/** One change of one object. */
+export class Change {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+  readonly revision: number;
+  /** When the cache heard of it, on the monotonic clock, in ms. */
+  readonly heard: number;
+  /** The object after the change; undefined when it was deleted. */
+  readonly current: StoredObject | undefined;
+  /** The object before the change; undefined when it was created (or its past was compacted away). */
+  readonly previous: StoredObject | undefined;
+  #gone: StoredObject | undefined;
+
+  constructor(
+    type: Change['type'],
+    revision: number,
+    heard: number,
+    current: StoredObject | undefined,
+    previous: StoredObject | undefined,
+  ) {
+    this.type = type;
+    this.revision = revision;
+    this.heard = heard;
+    this.current = current;
+    this.previous = previous;
+  }
+
+  /** What a DELETED event shows: the last state that the watcher was to know of, under the revision of the change. */
+  get gone(): StoredObject | undefined {
+    this.#gone ??= this.previous?.at(this.revision);
+    return this.#gone;
+  }
+}
+
+export interface EventRingLimits {
+  /** Changes that are kept however old they are. */
+  readonly least: number;
+  /** Changes beyond `least` are kept until they are this old. */
+  readonly keepMs: number;
+  /** Never more than this many. */
+  readonly most: number;
+}
+
+export const defaultRingLimits: EventRingLimits = { least: 1_000, keepMs: 75_000, most: 100_000 };
+
+export class EventRing {
+  readonly #limits: EventRingLimits;
+  /** A power of two long. */
+  #slots: (Change | undefined)[] = new Array(64).fill(undefined);
+  #first = 0;
+  #next = 0;
+  /** Every change after this revision is here. */
+  #completeAfter: number;
+
+  constructor(completeAfter: number, limits: EventRingLimits = defaultRingLimits) {
+    this.#completeAfter = completeAfter;
+    this.#limits = limits;
+  }
+
+  /** The number of the oldest change kept. */
+  get first(): number {
+    return this.#first;
+  }
+
+  /** The number that the next change will get. */
+  get next(): number {
+    return this.#next;
+  }
+
+  get completeAfter(): number {
+    return this.#completeAfter;
+  }
+
+  /** Forgets all that is here: the past begins after `revision`. */
+  startAfter(revision: number): void {
+    while (this.#first < this.#next) this.#dropOldest();
+    this.#completeAfter = revision;
+  }
+
+  at(sequence: number): Change {
+    return this.#slots[sequence & (this.#slots.length - 1)]!;
+  }
+
+  /** Returns the change's sequence number. */
+  push(change: Change): number {
+    const { least, keepMs, most } = this.#limits;
+    let length = this.#next - this.#first;
+    while (length > 0 && length >= least) {
+      if (length < most && this.at(this.#first).heard > change.heard - keepMs) break;
+      this.#dropOldest();
+      length--;
+    }
+    if (length === this.#slots.length) this.#grow();
+    this.#slots[this.#next & (this.#slots.length - 1)] = change;
+    return this.#next++;
+  }
+
+  /** The number of the first change after `revision`; undefined when that is no longer known. */
+  after(revision: number): number | undefined {
+    if (revision < this.#completeAfter) return undefined;
+    let low = this.#first;
+    let high = this.#next;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (this.at(middle).revision <= revision) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #dropOldest(): void {
+    const slot = this.#first & (this.#slots.length - 1);
+    this.#completeAfter = this.#slots[slot]!.revision;
+    this.#slots[slot] = undefined;
+    this.#first++;
+  }
+
+  #grow(): void {
+    const old = this.#slots;
+    const slots: (Change | undefined)[] = new Array(old.length * 2).fill(undefined);
+    for (let i = this.#first; i < this.#next; i++) slots[i & (slots.length - 1)] = old[i & (old.length - 1)];
+    this.#slots = slots;
+  }
+}
