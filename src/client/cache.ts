@@ -1,7 +1,7 @@
 // The indexed store behind an informer: objects by key, by namespace and by whatever a caller computes from them.
 // It holds references only. Objects are frozen and shared with every reader; nobody gets a copy.
 
-import type { KubeObject } from '../api/object.ts';
+import type { KubeObject } from '../api/index.ts';
 
 /** `namespace/name`, or `name` for cluster-scoped objects. */
 export function keyOf(object: {

@@ -2,11 +2,18 @@
 // but names: options become query parameters and DeleteOptions, drafts get their kind, and failures stay the
 // StatusErrors that the transport throws. A client also owns the informers that share one cache per resource.
 
-import { escapeFieldValue } from '../api/fields.ts';
-import { labelSelectorMatcher } from '../api/labels.ts';
-import type { Draft, KubeList, KubeObject } from '../api/object.ts';
-import { groupVersion } from '../api/object.ts';
-import type { ApiCall, PatchType, Transport, WatchEvent } from '../api/transport.ts';
+import {
+  type ApiCall,
+  type Draft,
+  escapeFieldValue,
+  groupVersion,
+  type KubeList,
+  type KubeObject,
+  labelSelectorMatcher,
+  type PatchType,
+  type Transport,
+  type WatchEvent,
+} from '../api/index.ts';
 import type { LabelSelector, Status } from '../api/types/meta-v1.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import { silentLogger, systemClock } from '../component/index.ts';

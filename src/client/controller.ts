@@ -7,7 +7,7 @@
 // - No reconcile starts before `ready` has resolved, nor after disposing has begun; disposing waits for those
 //   under way, whose signal is aborted.
 
-import { isConflict, isNotFound } from '../api/errors.ts';
+import { isConflict, isNotFound } from '../api/index.ts';
 import type { Clock, Logger, Running } from '../component/index.ts';
 import type { RateLimiter } from './rate-limit.ts';
 import { WorkQueue, type WorkQueueMetrics } from './work-queue.ts';

@@ -2,7 +2,7 @@
 // or, where the server does not know it, from the classic documents (one a group and version). A group that cannot
 // be read (an aggregated API whose server is down) is reported beside the others, never silently left out.
 
-import type { Transport } from '../api/transport.ts';
+import type { Transport } from '../api/index.ts';
 import type { APIGroupList, APIResourceList, APIVersions } from '../api/types/meta-v1.ts';
 import { statusErrorFromResponse } from './status.ts';
 

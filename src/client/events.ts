@@ -9,8 +9,14 @@
 // Events that the server refuses are logged and dropped; when it cannot be reached each is tried 12 times, 10 s apart.
 // Whatever is dropped is logged with its number. Disposing sends what is queued, within a deadline.
 
-import { isAlreadyExists, isNotFound, StatusError } from '../api/errors.ts';
-import { groupVersion, type KubeObject } from '../api/object.ts';
+import {
+  groupVersion,
+  isAlreadyExists,
+  isNotFound,
+  type KubeObject,
+  StatusError,
+  timestamp,
+} from '../api/index.ts';
 import type { Event, ObjectReference } from '../api/types/core-v1.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import type { Client } from './client.ts';
@@ -304,9 +310,4 @@ class Recent<V> {
   delete(key: string): void {
     this.#entries.delete(key);
   }
-}
-
-/** metav1.Time: whole seconds. */
-export function timestamp(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }

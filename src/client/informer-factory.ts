@@ -1,7 +1,7 @@
 // One cache a resource and selection for everybody who shares a client: the first informer asked for starts it, the
 // last one disposed stops it.
 
-import type { KubeObject } from '../api/object.ts';
+import type { KubeObject } from '../api/index.ts';
 import type { PartialObjectMetadata } from '../api/types/meta-v1.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import type { Index, IndexFunction, Lister } from './cache.ts';

@@ -21,7 +21,7 @@
 // - An object deleted and created anew under the same name, both unseen, comes as deleted (finalStateUnknown) and added.
 // - After the informer was disposed no handler is called.
 
-import type { KubeObject } from '../api/object.ts';
+import type { KubeObject } from '../api/index.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import { deepFreeze, type Index, type IndexFunction, keyOf, type Lister, ObjectCache } from './cache.ts';
 import type { ResourceClient, SelectorOptions } from './client.ts';

@@ -5,7 +5,7 @@
 // age of the record from when it saw it change). What it does not guarantee: that a deposed leader has noticed before
 // the next one begins; it notices at its renew deadline, which is shorter than the lease.
 
-import { isAlreadyExists, isConflict, isNotFound } from '../api/errors.ts';
+import { isAlreadyExists, isConflict, isNotFound, microTimestamp } from '../api/index.ts';
 import type { Lease, LeaseSpec } from '../api/types/coordination-v1.ts';
 import { type Clock, type Logger, type Running, silentLogger } from '../component/index.ts';
 import type { Client } from './client.ts';
@@ -154,7 +154,7 @@ class Candidate implements LeaderElection {
   async #tryOnce(signal: AbortSignal): Promise<boolean> {
     const { client, namespace, name, identity } = this.#options;
     const leases = client.resource(resources.leases, namespace);
-    const now = microTime(this.#clock.now());
+    const now = microTimestamp(this.#clock.now());
     const wanted: LeaseSpec = {
       holderIdentity: identity,
       leaseDurationSeconds: Math.floor(this.#leaseDurationMs / 1000),
@@ -221,7 +221,7 @@ class Candidate implements LeaderElection {
     const { client, namespace } = this.#options;
     const lease = this.#observed;
     if (!lease || !this.isLeader) return;
-    const now = microTime(this.#clock.now());
+    const now = microTimestamp(this.#clock.now());
     const deadline = new AbortController();
     const timer = this.#clock.setTimer(this.#retryPeriodMs, () =>
       deadline.abort(new Error('release deadline')),
@@ -255,9 +255,4 @@ class Candidate implements LeaderElection {
       `${identity} ${what}`,
     );
   }
-}
-
-/** metav1.MicroTime. */
-export function microTime(ms: number): string {
-  return new Date(ms).toISOString().replace('Z', '000Z');
 }

@@ -6,9 +6,14 @@
 // the last version seen (bookmarks move it on); after 410 Gone, or a version that the server does not know, it begins
 // from a full state. Failures are waited out with jittered back-off, 0.8 s to 30 s, as client-go does.
 
-import { isExpired, isGone, StatusError, statusErrorFrom } from '../api/errors.ts';
-import type { KubeObject } from '../api/object.ts';
-import type { WatchEvent } from '../api/transport.ts';
+import {
+  isExpired,
+  isGone,
+  type KubeObject,
+  StatusError,
+  statusErrorFrom,
+  type WatchEvent,
+} from '../api/index.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import type { ResourceClient, SelectorOptions } from './client.ts';
 import { Backoff, delay } from './retry.ts';

@@ -2,7 +2,7 @@
 // compiler only, the shape of their objects. `client.resource(resources.pods, 'default')` is typed by it.
 // Custom resources are named with `namespaced<T>(…)` or `clusterScoped<T>(…)` in the same way.
 
-import type { GroupVersionResource, KubeObject } from '../api/object.ts';
+import type { GroupVersionResource, KubeObject } from '../api/index.ts';
 import type {
   MutatingAdmissionPolicy,
   MutatingAdmissionPolicyBinding,

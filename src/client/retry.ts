@@ -1,7 +1,7 @@
 // Waiting and trying again: back-off with jitter on a Clock, and the retry of read-modify-write cycles that lost
 // against another writer.
 
-import { isConflict } from '../api/errors.ts';
+import { isConflict } from '../api/index.ts';
 import { type Clock, systemClock } from '../component/index.ts';
 
 export interface BackoffOptions {

@@ -1,6 +1,6 @@
 // Failures as StatusErrors, whatever body the server (or a proxy before it) sent along.
 
-import { StatusError, statusErrorFrom } from '../api/errors.ts';
+import { StatusError, statusErrorFrom } from '../api/index.ts';
 
 /** What an answer without a Status in its body means, by its code. */
 const GENERIC: Readonly<Record<number, { readonly reason: string; readonly message: string }>> = {
