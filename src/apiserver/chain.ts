@@ -45,6 +45,8 @@ export interface AuthorizerAttributes {
   readonly subresource: string;
   readonly namespace: string;
   readonly name: string;
+  /** The field selector of a list, watch or deletecollection as it came: nodes may only list what is theirs. */
+  readonly fieldSelector?: string;
 }
 
 export interface AuthorizerDecision {
