@@ -8,6 +8,7 @@ export * from './meta.ts';
 export * from './names.ts';
 export * from './node-selection.ts';
 export * from './object.ts';
+export * from './patch/patch.ts';
 export * from './pod-resources.ts';
 export * from './quantity.ts';
 export * from './transport.ts';
