@@ -1,5 +1,7 @@
 // The public face of the object model: what other components may import.
 
+export { compareVersions, createCatalog, type MutableResourceCatalog, storageKeyPrefix } from './catalog.ts';
+export { defaultObject } from './defaults/index.ts';
 export * from './definition.ts';
 export * from './errors.ts';
 export * from './fields.ts';
@@ -11,4 +13,10 @@ export * from './object.ts';
 export * from './patch/patch.ts';
 export * from './pod-resources.ts';
 export * from './quantity.ts';
+export { namedSchema, schemaOfKind, typeNames, typeSchema } from './schema/builtin.ts';
+export * from './schema/decode.ts';
+export * from './schema/encode.ts';
+export { zeroValue } from './schema/normalise.ts';
+export * from './schema/time.ts';
+export type * from './schema/type-schema.ts';
 export * from './transport.ts';

@@ -172,9 +172,7 @@ class BuiltinObject implements ObjectSchema {
 
 function compileObject(name: string, facts: TypeFacts): ObjectSchema {
   const fields = (facts.f ?? []).map((f): FieldSchema => new BuiltinField(f));
-  const always = fields.filter(
-    (f) => f.presence === 'always' && f.name !== 'kind' && f.name !== 'apiVersion',
-  );
+  const always = fields.filter((f) => f.presence === 'always');
   const defaulted = fields.filter((f) => f.default !== undefined);
   return new BuiltinObject(
     {

@@ -22,12 +22,15 @@ export type DecodeTarget = Pick<ResourceDefinition, 'group' | 'version' | 'kind'
 export interface DecodeOptions {
   readonly contentType: 'json' | 'yaml';
   readonly fieldValidation: FieldValidation;
+  /** Milliseconds since the epoch, for the few defaults that are a time; the system's clock when absent. */
+  readonly now?: () => number;
 }
 
 export interface DecodeValueOptions {
   readonly fieldValidation: FieldValidation;
   /** The patch's text, when the value is the outcome of one: errors are then told of the patch (422), as upstream does. */
   readonly patch?: string;
+  readonly now?: () => number;
 }
 
 export interface Decoded {
@@ -170,7 +173,7 @@ export function decode(target: DecodeTarget, bytes: Uint8Array, options: DecodeO
       `the object provided is unrecognized (must be of type ${target.kind}): ${message} (${summary(bytes)})`,
     );
   }
-  return finish(target, body, kind, options.fieldValidation, (message) =>
+  return finish(target, body, kind, options, (message) =>
     badRequest(
       `${kind.kind} in version ${goQuote(kind.version)} cannot be handled as a ${target.kind}: ${message}`,
     ),
@@ -195,12 +198,8 @@ export function decodeValue(target: DecodeTarget, value: unknown, options: Decod
     if (!isShapeError(error)) throw error;
     throw refuse(target, error.message);
   }
-  return finish(
-    target,
-    { value, members: undefined, duplicates: NO_DUPLICATES },
-    kind,
-    options.fieldValidation,
-    (message) => refuse(kind, message),
+  return finish(target, { value, members: undefined, duplicates: NO_DUPLICATES }, kind, options, (message) =>
+    refuse(kind, message),
   );
 }
 
@@ -208,7 +207,7 @@ function finish(
   target: DecodeTarget,
   body: Body,
   kind: BodyKind,
-  fieldValidation: FieldValidation,
+  { fieldValidation, now }: Pick<DecodeOptions, 'fieldValidation' | 'now'>,
   refuse: (message: string) => StatusError,
 ): Decoded {
   const complaint = kindComplaint(target, kind);
@@ -243,6 +242,6 @@ function finish(
   // The walk took the body's own; an empty one is the target's, and options are of whatever group the body says.
   object['kind'] = target.kind;
   object['apiVersion'] = groupVersion(common ? kind : target);
-  defaultObject(target, object as MutableObject);
+  defaultObject(target, object as MutableObject, now);
   return { object: object as MutableObject, warnings: complaints };
 }
