@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
 import { test } from 'node:test';
-import { StatusError } from '../../api/errors.ts';
+import { StatusError } from '../../api/index.ts';
 import { ManualClock } from '../../component/index.ts';
 import type { Authorizer, Credentials } from '../chain.ts';
 import { FakeObjects } from '../testing/fake-objects.ts';

@@ -1,7 +1,7 @@
 // Acting as somebody else (`kubectl --as`): the Impersonate-User, -Uid, -Group and -Extra-* headers. Each attribute is
 // authorized by itself with the verb `impersonate`; one refusal refuses all. Wraps the request's authenticator.
 
-import { internalError } from '../../api/errors.ts';
+import { internalError } from '../../api/index.ts';
 import { forbiddenRequest } from '../authorization/forbidden-message.ts';
 import type { Authenticator, Authorizer, AuthorizerAttributes, Credentials, UserInfo } from '../chain.ts';
 import { ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED } from './request.ts';

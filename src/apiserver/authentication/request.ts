@@ -3,7 +3,7 @@
 // anonymous. Everybody else is a member of system:authenticated.
 
 import { createHash } from 'node:crypto';
-import { unauthorized } from '../../api/errors.ts';
+import { unauthorized } from '../../api/index.ts';
 import type { Authenticator, Credentials, UserInfo } from '../chain.ts';
 import { type AuthenticatedToken, type TokenAuthenticator, TokenError } from './tokens.ts';
 

@@ -2,7 +2,7 @@
 // default roles ask. A rule is broken down into its smallest grants and each is looked for in the owner's rules, as
 // upstream's validation.Covers does; what is missing is given back, joined again for the error message.
 
-import { goQuote } from '../../api/errors.ts';
+import { goQuote } from '../../api/index.ts';
 import type { PolicyRule } from '../../api/types/rbac-v1.ts';
 
 const coversAll = (owner: readonly string[] | undefined, wanted: readonly string[] | undefined): boolean =>

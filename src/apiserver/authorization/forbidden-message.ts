@@ -1,7 +1,7 @@
 // The words of a refused request, as kubectl users know them:
 // `pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default"`.
 
-import { forbidden, goQuote, type StatusError } from '../../api/errors.ts';
+import { forbidden, goQuote, type StatusError } from '../../api/index.ts';
 import type { AuthorizerAttributes } from '../chain.ts';
 
 function forbiddenText(attributes: AuthorizerAttributes): string {

@@ -2,7 +2,7 @@
 // so that a request looks only at the bindings of its own user and groups. Relies on ObjectReader.follow replaying
 // what is there before it returns.
 
-import { goQuote } from '../../api/errors.ts';
+import { goQuote } from '../../api/index.ts';
 import type { KubeObject } from '../../api/object.ts';
 import type {
   ClusterRole,

@@ -2,7 +2,7 @@
 // older, leaves alone what somebody took over. Writes go through the server's own in-process transport, all at once,
 // so that the store commits them together. Safe to run twice and from several servers.
 
-import { isAlreadyExists, isConflict, isNotFound } from '../../api/errors.ts';
+import { isAlreadyExists, isConflict, isNotFound } from '../../api/index.ts';
 import type { KubeObject } from '../../api/object.ts';
 import type { ApiCall } from '../../api/transport.ts';
 import type { ChainContext, ObjectReader } from '../chain.ts';
