@@ -32,10 +32,14 @@ export {
   type RunningController,
   startController,
 } from './controller.ts';
+export type { Credentials, ExecPlugin } from './credentials.ts';
 export type { DiscoveredResource, Discovery, ServerResources } from './discovery.ts';
 export { createEventRecorder, type EventRecorder, referenceTo } from './events.ts';
+export { ConnectionError } from './http2-connection.ts';
+export { type HttpsTransport, type HttpsTransportOptions, httpsTransport } from './https-transport.ts';
 export type { EventHandler, Informer } from './informer.ts';
 export type { InformerFactory, InformerOptions, MetadataObject } from './informer-factory.ts';
+export { inClusterConfig, type LoadedConfig, type LoadOptions, loadKubeconfig } from './kubeconfig.ts';
 export {
   type LeaderElection,
   type LeaderElectionOptions,
@@ -61,4 +65,5 @@ export {
   type RetryOnConflictOptions,
   retryOnConflict,
 } from './retry.ts';
+export { isTooLargeResourceVersion, statusErrorFromResponse } from './status.ts';
 export { WorkQueue, type WorkQueueMetrics, type WorkQueueOptions } from './work-queue.ts';

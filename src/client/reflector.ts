@@ -109,10 +109,19 @@ export class Reflector<T extends KubeObject> implements AsyncDisposable {
         : this.#streaming
           ? await this.#streamState(watchSignal)
           : await this.#listState(watchSignal);
-      const seen = await this.#follow(events, signal);
+      const short = (): boolean => this.#options.clock.monotonic() - begun < SHORT_WATCH_MS;
+      const seen = await this.#follow(events, signal).catch((error: unknown) => {
+        // A connection that broke after it had served us: taken up again at once, as if the server had ended it.
+        if (error instanceof StatusError || short()) throw error;
+        const { logger, client } = this.#options;
+        logger.info(
+          { err: error, resource: client.type.resource, version: this.#version },
+          'the watch broke',
+        );
+        return 1;
+      });
       if (signal.aborted) return;
-      if (seen === 0 && this.#options.clock.monotonic() - begun < SHORT_WATCH_MS)
-        throw new Error('the server ended the watch at once, without an event');
+      if (seen === 0 && short()) throw new Error('the server ended the watch at once, without an event');
     } finally {
       watch.abort();
     }
