@@ -15,6 +15,8 @@ export class Change {
   /** The object before the change; undefined when it was created (or its past was compacted away). */
   readonly previous: StoredObject | undefined;
   #gone: StoredObject | undefined;
+  /** Watch events of this change that were encoded already, by the format they are in; see WireFormat. */
+  readonly encoded = new Map<object, { [T in Change['type']]?: Buffer }>();
 
   constructor(
     type: Change['type'],

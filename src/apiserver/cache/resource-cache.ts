@@ -1,7 +1,7 @@
 // All current objects of one resource, its recent past and its watchers. Fed by the WatchCache with every change in
 // revision order; lists, watches and the server's own readers are answered from here.
 
-import { internalError, type StatusError } from '../../api/errors.ts';
+import { internalError, type StatusError } from '../../api/index.ts';
 import type { StoreEvent } from '../../store/store.ts';
 import { Change, EventRing, type EventRingLimits } from './event-ring.ts';
 import { type ObjectFilter, routeValue } from './filter.ts';
@@ -53,6 +53,11 @@ export class ResourceCache {
   /** The newest revision at which anything of this resource changed. */
   get lastChange(): number {
     return this.#lastChange;
+  }
+
+  /** Whether the state was loaded at this revision or before, so that `lastChange` speaks of it. */
+  loadedBefore(revision: number): boolean {
+    return this.#loaded <= revision;
   }
 
   get(namespace: string, name: string): StoredObject | undefined {
@@ -243,6 +248,8 @@ export class ResourceCache {
       if (now !== undefined) this.#deliver(watchers.get(now), change, position);
       if (before !== undefined && before !== now) this.#deliver(watchers.get(before), change, position);
     }
+    // All who keep up have it; those who come later pay for their own encoding instead of us for the memory.
+    change.encoded.clear();
   }
 
   #deliver(watchers: Set<Subscription> | undefined, change: Change, position: number): void {

@@ -3,7 +3,7 @@
 // later pulls what it missed out of the ring (`behind`), so a slow watcher holds no memory of its own; one that
 // falls out of the ring is told so and closed.
 
-import { internalError, resourceExpired, type StatusError } from '../../api/errors.ts';
+import { internalError, resourceExpired, type StatusError } from '../../api/index.ts';
 import type { Change, EventRing } from './event-ring.ts';
 import type { ObjectFilter } from './filter.ts';
 import type { StoredObject } from './stored-object.ts';
@@ -104,6 +104,11 @@ export class Subscription {
     if (!this.#sink.bookmark(revision, false) && !this.#stopped()) this.#state = 'behind';
   }
 
+  /** Closes the watch when what the client still has to be told is no longer known. */
+  closeIfLost(): void {
+    if (this.#state === 'behind' && this.#position < this.#ring.first) this.#closeLost();
+  }
+
   /** Ends the watch from the sink's side: nothing more is told. */
   stop(): void {
     if (this.#state === 'stopped') return;
@@ -140,15 +145,17 @@ export class Subscription {
     while (this.#position < this.#ring.next) {
       if (this.#stopped()) return false;
       if (this.#position < this.#ring.first) {
-        this.close(
-          resourceExpired(`too old resource version: ${this.#revision} (${this.#ring.completeAfter})`),
-        );
+        this.#closeLost();
         return false;
       }
       const change = this.#ring.at(this.#position++);
       if (!this.#tell(change)) return false;
     }
     return true;
+  }
+
+  #closeLost(): void {
+    this.close(resourceExpired(`too old resource version: ${this.#revision} (${this.#ring.completeAfter})`));
   }
 
   #tell(change: Change): boolean {

@@ -3,7 +3,7 @@
 // state waits until that number has reached the store's; with an engine in the same process that is hardly ever a
 // wait at all. When the watch breaks, everything is loaded again and watchers are told to start anew.
 
-import { resourceExpired } from '../../api/errors.ts';
+import { resourceExpired } from '../../api/index.ts';
 import type { Clock, Logger } from '../../component/index.ts';
 import {
   CompactedError,
@@ -234,12 +234,18 @@ export class WatchCache implements AsyncDisposable {
     };
     const range = everything();
     try {
-      this.#stopWatch = await this.#store.watch({ range, startRevision: recallAfter + 1 }, handler);
+      this.#stopWatch = await this.#store.watch(
+        { range, startRevision: recallAfter + 1, progress: true },
+        handler,
+      );
     } catch (error) {
       // The past was compacted between the two calls: do without it.
       if (!(error instanceof CompactedError) || past === undefined) throw error;
       past = undefined;
-      this.#stopWatch = await this.#store.watch({ range, startRevision: revision + 1 }, handler);
+      this.#stopWatch = await this.#store.watch(
+        { range, startRevision: revision + 1, progress: true },
+        handler,
+      );
     }
   }
 
@@ -317,7 +323,10 @@ export class WatchCache implements AsyncDisposable {
       BOOKMARK_TICK_MS,
       () => {
         for (const cache of this.#resources.values())
-          for (const subscription of cache.subscriptions()) subscription.bookmark(this.#revision);
+          for (const subscription of cache.subscriptions()) {
+            subscription.closeIfLost();
+            subscription.bookmark(this.#revision);
+          }
         this.#scheduleBookmarks();
       },
       { unref: true },

@@ -1,7 +1,7 @@
 // HTTP/1.1 exchanges over node:http.
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { badRequest, requestEntityTooLarge } from '../../api/errors.ts';
+import { badRequest, requestEntityTooLarge } from '../../api/index.ts';
 import type { Exchange, Peer, RequestHeaders, ResponseHeaders } from './exchange.ts';
 
 export class Http1Exchange implements Exchange {

@@ -1,7 +1,7 @@
 // HTTP/2 exchanges over node:http2's stream API (the compatibility API costs half the requests a second).
 
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
-import { badRequest, requestEntityTooLarge } from '../../api/errors.ts';
+import { badRequest, requestEntityTooLarge } from '../../api/index.ts';
 import type { Exchange, Peer, RequestHeaders, ResponseHeaders } from './exchange.ts';
 
 export class Http2Exchange implements Exchange {

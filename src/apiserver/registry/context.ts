@@ -1,0 +1,148 @@
+// What every part of the registry works with, and the two steps that all writes share: decoding a body and running
+// it through admission.
+
+import type { MutableObject, ResourceCatalog, ResourceDefinition } from '../../api/definition.ts';
+import { internalError, StatusError, unsupportedMediaType } from '../../api/errors.ts';
+import type { KubeObject } from '../../api/object.ts';
+import { type DecodeTarget, decode, decodeValue, type FieldValidation } from '../../api/schema/decode.ts';
+import type { Clock, Logger } from '../../component/index.ts';
+import type { AdmissionAttributes, AdmissionOperation, AdmissionPlugin } from '../chain.ts';
+import type { ObjectStore } from './object-store.ts';
+import type { RegistryRequest } from './request.ts';
+
+export interface RegistryContext {
+  readonly objects: ObjectStore;
+  readonly catalog: ResourceCatalog;
+  readonly admission: readonly AdmissionPlugin[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** A new version-4 UUID. */
+  readonly newUid: () => string;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+}
+
+/** The definition whose form the resource is stored in; strategies, admission and validation work on that form. */
+export function storageDefinition(
+  context: RegistryContext,
+  definition: ResourceDefinition,
+): ResourceDefinition {
+  if (definition.conversion === undefined) return definition;
+  const { group, version, resource } = definition.storage;
+  return context.catalog.byResource(group, version, resource) ?? definition;
+}
+
+export const BODY_TYPES = ['application/json', 'application/yaml'];
+
+/** The body as an object of `target`, defaulted; unknown fields become warnings as the request asks. */
+export function decodeBody(
+  request: RegistryRequest,
+  target: DecodeTarget,
+  fieldValidation: FieldValidation,
+): MutableObject {
+  const { body } = request;
+  const decoded =
+    body === undefined
+      ? decode(target, new Uint8Array(), { contentType: 'json', fieldValidation })
+      : body.type === 'value'
+        ? decodeValue(target, body.value, { fieldValidation })
+        : decode(target, body.bytes, { contentType: encodingOf(body.contentType), fieldValidation });
+  for (const warning of decoded.warnings) request.warn(warning);
+  return decoded.object;
+}
+
+/** An absent content type is JSON. Throws 415. */
+export function encodingOf(contentType: string): 'json' | 'yaml' {
+  const semicolon = contentType.indexOf(';');
+  const type = (semicolon < 0 ? contentType : contentType.slice(0, semicolon)).trim().toLowerCase();
+  if (type === '' || type === 'application/json') return 'json';
+  if (type === 'application/yaml') return 'yaml';
+  throw unsupportedMediaType(BODY_TYPES);
+}
+
+/** One request's way through admission. */
+export class AdmissionRun {
+  readonly #plugins: readonly AdmissionPlugin[];
+  readonly #request: RegistryRequest;
+  readonly #operation: AdmissionOperation;
+  readonly #dryRun: boolean;
+  readonly #options: Readonly<Record<string, unknown>>;
+  #settled: ((committed: boolean) => void)[] | undefined;
+  readonly #logger: Logger;
+
+  constructor(
+    context: RegistryContext,
+    request: RegistryRequest,
+    operation: AdmissionOperation,
+    options: Readonly<Record<string, unknown>>,
+    dryRun: boolean,
+  ) {
+    this.#plugins = context.admission.filter((plugin) => plugin.handles(operation));
+    this.#request = request;
+    this.#operation = operation;
+    this.#options = options;
+    this.#dryRun = dryRun;
+    this.#logger = context.logger;
+  }
+
+  /** Lets plugins change the object. */
+  async admit(object: MutableObject | undefined, old: KubeObject | undefined): Promise<void> {
+    const attributes = this.#attributes(object, old);
+    for (const plugin of this.#plugins) {
+      const pending = plugin.admit?.(attributes);
+      if (pending !== undefined) await pending;
+    }
+  }
+
+  /** Lets plugins judge the final object. */
+  async validate(object: MutableObject | undefined, old: KubeObject | undefined): Promise<void> {
+    const attributes = this.#attributes(object, old);
+    for (const plugin of this.#plugins) {
+      const pending = plugin.validate?.(attributes);
+      if (pending !== undefined) await pending;
+    }
+  }
+
+  /** To be called once, when the outcome is known. */
+  settle(committed: boolean): void {
+    const callbacks = this.#settled;
+    this.#settled = undefined;
+    if (callbacks === undefined) return;
+    for (const callback of callbacks) {
+      try {
+        callback(committed && !this.#dryRun);
+      } catch (error) {
+        this.#logger.error(
+          { component: 'admission', err: error },
+          'a plugin failed when the request was over',
+        );
+      }
+    }
+  }
+
+  #attributes(object: MutableObject | undefined, old: KubeObject | undefined): AdmissionAttributes {
+    const { definition, subresource, namespace, name, user } = this.#request;
+    return {
+      operation: this.#operation,
+      definition,
+      subresource,
+      namespace,
+      name: name !== '' ? name : (object?.metadata?.name ?? ''),
+      ...(object === undefined ? {} : { object }),
+      ...(old === undefined ? {} : { oldObject: old }),
+      options: this.#options,
+      dryRun: this.#dryRun,
+      user,
+      warn: (message) => this.#request.warn(message),
+      onSettled: (callback) => {
+        this.#settled ??= [];
+        this.#settled.push(callback);
+      },
+    };
+  }
+}
+
+/** Anything that is not a StatusError yet. */
+export function asStatusError(error: unknown): StatusError {
+  return error instanceof StatusError ? error : internalError(error);
+}

@@ -1,0 +1,203 @@
+// Which part of an object a write is about. A write through the object itself changes everything but the status, one
+// through a subresource only that part; the rest is taken over from the old object, whatever the client sent.
+
+import type { MutableObject, ResourceDefinition } from '../../api/definition.ts';
+import { type FieldError, fieldError } from '../../api/errors.ts';
+import type { KubeObject } from '../../api/object.ts';
+import type { EphemeralContainer, PodSpec } from '../../api/types/core-v1.ts';
+import { sameFields, sameValue } from './same-value.ts';
+
+export interface PartRules {
+  /** True when a change counts in metadata.generation. */
+  readonly generation: boolean;
+  /** Takes over from `old` what this write may not change. Both are of the storage version. */
+  prepare(stored: ResourceDefinition, object: MutableObject, old: KubeObject): void;
+  validate(stored: ResourceDefinition, object: KubeObject, old: KubeObject): readonly FieldError[];
+}
+
+const whole: PartRules = {
+  generation: true,
+  prepare: ({ strategy }, object, old) => strategy.prepareForUpdate?.(object, old),
+  validate: ({ strategy }, object, old) => [
+    ...(strategy.validate?.(object) ?? []),
+    ...(strategy.validateUpdate?.(object, old) ?? []),
+  ],
+};
+
+const status: PartRules = {
+  generation: false,
+  prepare({ strategy }, object, old) {
+    if (strategy.prepareForStatusUpdate) {
+      strategy.prepareForStatusUpdate(object, old);
+      return;
+    }
+    const { status: mine } = object;
+    const { resourceVersion } = object.metadata;
+    takeOver(object, old);
+    if (mine === undefined) delete object['status'];
+    else object['status'] = mine;
+    if (resourceVersion !== undefined) object.metadata.resourceVersion = resourceVersion;
+  },
+  validate: ({ strategy }, object, old) => strategy.validateStatusUpdate?.(object, old) ?? [],
+};
+
+/** The controllers' last word on a namespace: spec.finalizers and nothing else. */
+const finalize: PartRules = {
+  generation: false,
+  prepare(_stored, object, old) {
+    const spec = object['spec'];
+    takeOverContent(object, old);
+    if (spec !== undefined) object['spec'] = spec;
+  },
+  validate: () => [],
+};
+
+/** A CertificateSigningRequest is approved or denied by its conditions. */
+const approval: PartRules = {
+  generation: false,
+  prepare(_stored, object, old) {
+    const { conditions } = (object['status'] ?? {}) as { readonly conditions?: unknown };
+    takeOverContent(object, old);
+    const before = (old as unknown as { readonly status?: object }).status ?? {};
+    object['status'] = { ...structuredClone(before), ...(conditions === undefined ? {} : { conditions }) };
+  },
+  validate: ({ strategy }, object, old) => strategy.validateStatusUpdate?.(object, old) ?? [],
+};
+
+/** Containers for debugging may be added to a running pod, never changed or taken away (KEP-277). */
+const ephemeralContainers: PartRules = {
+  generation: true,
+  prepare(_stored, object, old) {
+    const { ephemeralContainers: mine } = (object['spec'] ?? {}) as Partial<PodSpec>;
+    takeOverContent(object, old);
+    const spec = object['spec'] as Partial<PodSpec>;
+    if (mine === undefined) delete spec.ephemeralContainers;
+    else spec.ephemeralContainers = mine;
+  },
+  validate({ strategy }, object, old) {
+    const errors: FieldError[] = [];
+    const field = 'spec.ephemeralContainers';
+    const mine = new Map(ephemeralOf(object).map((container) => [container.name, container]));
+    for (const before of ephemeralOf(old)) {
+      const now = mine.get(before.name);
+      if (now === undefined)
+        errors.push(
+          fieldError.forbidden(
+            field,
+            `existing ephemeral containers ${JSON.stringify(before.name)} may not be removed`,
+          ),
+        );
+      else if (!sameValue(now, before))
+        errors.push(
+          fieldError.forbidden(
+            field,
+            `existing ephemeral containers ${JSON.stringify(before.name)} may not be changed`,
+          ),
+        );
+    }
+    return errors.length > 0 ? errors : (strategy.validate?.(object) ?? []);
+  },
+};
+
+/** Resources of containers that may change while the pod runs (KEP-1287). */
+const resize: PartRules = {
+  generation: true,
+  prepare(_stored, object, old) {
+    const mine = (object['spec'] ?? {}) as Partial<PodSpec>;
+    takeOverContent(object, old);
+    const spec = object['spec'] as PodSpec;
+    resizeContainers(spec.containers, mine.containers);
+    resizeContainers(spec.initContainers ?? [], mine.initContainers);
+  },
+  validate({ strategy }, object, old) {
+    const errors: FieldError[] = [];
+    const now = podSpec(object);
+    const before = podSpec(old);
+    now.containers.forEach((container, i) => {
+      const was = before.containers[i];
+      if (was === undefined) return;
+      for (const part of ['requests', 'limits'] as const) {
+        const gone = Object.keys(was.resources?.[part] ?? {}).filter(
+          (name) => container.resources?.[part]?.[name] === undefined,
+        );
+        if (gone.length > 0)
+          errors.push(
+            fieldError.forbidden(
+              `spec.containers[${i}].resources.${part}`,
+              `resource ${part} cannot be removed`,
+            ),
+          );
+        const others = new Set(['cpu', 'memory']);
+        if (!sameFields(container.resources?.[part] ?? {}, was.resources?.[part] ?? {}, others))
+          errors.push(
+            fieldError.forbidden(
+              `spec.containers[${i}].resources.${part}`,
+              'only cpu and memory resources are mutable',
+            ),
+          );
+      }
+    });
+    return errors.length > 0 ? errors : (strategy.validate?.(object) ?? []);
+  },
+};
+
+type Container = PodSpec['containers'][number];
+
+function resizeContainers(
+  containers: Container[],
+  wanted: readonly Pick<Container, 'name' | 'resources' | 'resizePolicy'>[] | undefined,
+): void {
+  for (const container of containers) {
+    const other = wanted?.find(({ name }) => name === container.name);
+    if (other === undefined) continue;
+    if (other.resources === undefined) delete container.resources;
+    else container.resources = other.resources;
+    if (other.resizePolicy === undefined) delete container.resizePolicy;
+    else container.resizePolicy = other.resizePolicy;
+  }
+}
+
+function podSpec(object: KubeObject): PodSpec {
+  return (object as unknown as { readonly spec: PodSpec }).spec;
+}
+
+function ephemeralOf(object: KubeObject): readonly EphemeralContainer[] {
+  return podSpec(object).ephemeralContainers ?? [];
+}
+
+/** Everything from the old object, metadata included. */
+function takeOver(object: MutableObject, old: KubeObject): void {
+  const copy = structuredClone(old) as unknown as MutableObject;
+  delete copy.metadata.resourceVersion;
+  for (const field of Object.keys(object)) delete object[field];
+  Object.assign(object, copy);
+}
+
+/** Everything but metadata from the old object. */
+function takeOverContent(object: MutableObject, old: KubeObject): void {
+  const { metadata } = object;
+  takeOver(object, old);
+  object.metadata = metadata;
+}
+
+const rules: Readonly<Record<string, PartRules>> = {
+  '': whole,
+  status,
+  'namespaces/finalize': finalize,
+  'certificatesigningrequests/approval': approval,
+  'pods/ephemeralcontainers': ephemeralContainers,
+  'pods/resize': resize,
+};
+
+/** The rules of a subresource that is a part of the object; '' is the object itself. */
+export function partRules(definition: ResourceDefinition, subresource: string): PartRules {
+  const found = rules[subresource] ?? rules[`${definition.resource}/${subresource}`];
+  if (found === undefined)
+    throw new Error(`${definition.resource}/${subresource} is not a part of the object that can be updated`);
+  return found;
+}
+
+/** Whether get, update and patch of the subresource are those of the object. */
+export function isPart(definition: ResourceDefinition, subresource: string): boolean {
+  return subresource in rules || `${definition.resource}/${subresource}` in rules;
+}

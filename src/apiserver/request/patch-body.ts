@@ -1,0 +1,32 @@
+// The body of a PATCH: which kind of patch it is, and the patch itself.
+
+import { badRequest, unsupportedMediaType } from '../../api/errors.ts';
+import { patchTypes } from '../../api/patch/patch.ts';
+import { JsonSyntaxError, parseJson, textOf } from '../../api/schema/json.ts';
+import type { PatchType } from '../../api/transport.ts';
+import type { RequestBody } from '../registry/request.ts';
+
+export interface ParsedPatch {
+  readonly type: PatchType;
+  readonly patch: unknown;
+  /** For error messages. */
+  readonly text: string;
+}
+
+const SERVER_SIDE_APPLY: PatchType = 'application/apply-patch+yaml';
+
+/** Throws a StatusError: 415 for other content types, 400 for what is not JSON. */
+export function parsePatch(body: RequestBody | undefined): ParsedPatch {
+  const contentType = (body?.contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
+  if (contentType === SERVER_SIDE_APPLY) return { type: SERVER_SIDE_APPLY, patch: undefined, text: '' };
+  const type = patchTypes.find((one) => one === contentType);
+  if (type === undefined) throw unsupportedMediaType(patchTypes);
+  if (body?.type === 'value') return { type, patch: body.value, text: JSON.stringify(body.value) ?? '' };
+  try {
+    const text = textOf(body?.bytes ?? new Uint8Array());
+    return { type, patch: parseJson(text), text };
+  } catch (error) {
+    if (error instanceof JsonSyntaxError) throw badRequest(`error decoding patch: ${error.message}`);
+    throw error;
+  }
+}
