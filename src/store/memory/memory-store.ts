@@ -41,6 +41,8 @@ class MemoryLedger implements Ledger {
     }
   }
 
+  purged(): void {}
+
   async size(): Promise<number> {
     return 0;
   }

@@ -47,6 +47,8 @@ export interface LedgerEntry {
  */
 export interface Ledger {
   append(entry: LedgerEntry): void;
+  /** Compaction has made the state smaller: a good moment to make the files smaller, too. */
+  purged(): void;
   size(): Promise<number>;
   /** Resolves when everything appended was committed or failed. */
   close(): Promise<void>;
@@ -267,6 +269,12 @@ export class Engine implements Store {
     }
   }
 
+  /** Puts back a state from a snapshot (Keyspace.restore); the lease it hangs on must be there. */
+  restore(kv: KeyValue): void {
+    this.keyspace.restore(kv);
+    if (kv.lease !== undefined) this.leases.moveKey(kv.key, undefined, kv.lease);
+  }
+
   /** Keeps states that compaction made unreadable until the returned function is called. */
   holdPurge(): () => void {
     this.#purgeHolds++;
@@ -316,6 +324,7 @@ export class Engine implements Store {
       this.#purging = false;
       if (this.#purgeHolds > 0 || this.#closing !== undefined) return;
       if (this.keyspace.purge(PURGE_BUDGET)) this.#purgeSoon();
+      else this.#ledger?.purged();
     });
   }
 }

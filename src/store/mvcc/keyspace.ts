@@ -47,6 +47,8 @@ export type Decision =
 
 /** Bytes that a state costs beside its key and value, in memory as on disk; only the order of magnitude matters. */
 const STATE_OVERHEAD = 32;
+/** Keys and values of one transaction; far beyond anything sensible, well within what one record can hold. */
+const TRANSACTION_MAX = 256 * 1024 * 1024;
 const NO_VALUE = new Uint8Array(0);
 
 export class Keyspace {
@@ -297,11 +299,17 @@ function stateBytes(kv: KeyValue): number {
 }
 
 function checkOperations(operations: readonly Operation[]): void {
+  let bytes = 0;
   for (const operation of operations) {
     checkKey(operation.key);
-    if (operation.type === 'put' && !(operation.value instanceof Uint8Array))
+    bytes += operation.key.length;
+    if (operation.type === 'delete') continue;
+    if (!(operation.value instanceof Uint8Array))
       throw new TypeError(`the value of ${operation.key} is not a Uint8Array`);
+    bytes += operation.value.length;
   }
+  if (bytes > TRANSACTION_MAX)
+    throw new RangeError(`a transaction of ${bytes} bytes is too large; ${TRANSACTION_MAX} are allowed`);
   if (operations.length < 2) return;
   const keys = new Set<string>();
   for (const { key } of operations) {

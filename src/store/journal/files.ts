@@ -1,0 +1,156 @@
+// The journal engine's way to the disk: the few operations it needs, with the guarantees it builds on. Tests put a
+// simulated disk in its place that cuts the power, fills up and fails.
+
+import { close, constants, fdatasync, fsync, ftruncate, open, read, write, writev } from 'node:fs';
+import { mkdir, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { lockDirectory } from './lock.ts';
+
+export interface StoreFile {
+  /**
+   * Resolves when the system has taken all of the bytes; on a file opened as durable, when they are on disk, and with
+   * them what is needed to find them again.
+   */
+  write(buffers: readonly Uint8Array[], position: number): Promise<void>;
+  /** Resolves with how many bytes were read; less than the buffer holds only at the end of the file. */
+  read(buffer: Uint8Array, position: number): Promise<number>;
+  truncate(length: number): Promise<void>;
+  /** Resolves when everything written is on disk. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export type OpenMode = 'read' | 'create' | 'create durable' | 'modify durable';
+
+export interface StoreFiles {
+  makeDirectory(directory: string): Promise<void>;
+  /** Rejects with StoreLockedError when another process (or store) has it. Resolves with what gives it back. */
+  lock(directory: string): Promise<() => Promise<void>>;
+  list(directory: string): Promise<{ readonly name: string; readonly size: number }[]>;
+  /** `create` empties a file that is there. */
+  open(path: string, mode: OpenMode): Promise<StoreFile>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** Resolves when renames and removals in the directory are on disk. */
+  syncDirectory(directory: string): Promise<void>;
+}
+
+const openFd = promisify(open);
+const closeFd = promisify(close);
+const syncFd = promisify(fsync);
+const syncData = promisify(fdatasync);
+const truncateFd = promisify(ftruncate);
+
+/**
+ * Linux writes through to the disk with O_DSYNC: the same guarantee as write and fdatasync in one call, so one trip
+ * to the thread pool instead of two (measured: 0.23 ms against 0.30 ms). Elsewhere its meaning varies (on macOS it
+ * leaves the drive's cache alone), so there it is write and fdatasync, for which libuv asks the drive, too.
+ */
+const WRITES_THROUGH = process.platform === 'linux';
+
+const MODES: Record<OpenMode, number> = {
+  read: constants.O_RDONLY,
+  create: constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC,
+  'create durable': constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC,
+  'modify durable': constants.O_RDWR,
+};
+
+class DiskFile implements StoreFile {
+  readonly #fd: number;
+  /** Writes must be followed by a call that brings them to the disk. */
+  readonly #syncWrites: boolean;
+
+  constructor(fd: number, syncWrites: boolean) {
+    this.#fd = fd;
+    this.#syncWrites = syncWrites;
+  }
+
+  async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    await writeFully(this.#fd, buffers, position);
+    if (this.#syncWrites) await syncData(this.#fd);
+  }
+
+  async read(buffer: Uint8Array, position: number): Promise<number> {
+    let done = 0;
+    while (done < buffer.length) {
+      const count = await readSome(this.#fd, buffer, done, position + done);
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  truncate(length: number): Promise<void> {
+    return truncateFd(this.#fd, length);
+  }
+
+  sync(): Promise<void> {
+    return syncFd(this.#fd);
+  }
+
+  close(): Promise<void> {
+    return closeFd(this.#fd);
+  }
+}
+
+export const diskFiles: StoreFiles = {
+  async makeDirectory(directory) {
+    const first = await mkdir(directory, { recursive: true, mode: 0o700 });
+    // The new directory's own name must be on disk before anything in it can be.
+    if (first !== undefined) await diskFiles.syncDirectory(join(first, '..'));
+  },
+  lock: lockDirectory,
+  async list(directory) {
+    const names = await readdir(directory);
+    return Promise.all(names.map(async (name) => ({ name, size: (await stat(join(directory, name))).size })));
+  },
+  async open(path, mode) {
+    const durable = mode.endsWith('durable');
+    const through = durable && WRITES_THROUGH ? constants.O_DSYNC : 0;
+    return new DiskFile(await openFd(path, MODES[mode] | through, 0o600), durable && !WRITES_THROUGH);
+  },
+  rename,
+  remove: unlink,
+  async syncDirectory(directory) {
+    // Windows knows no such thing; NTFS journals its metadata in order.
+    if (process.platform === 'win32') return;
+    const fd = await openFd(directory, constants.O_RDONLY);
+    try {
+      await syncFd(fd);
+    } finally {
+      await closeFd(fd);
+    }
+  },
+};
+
+/** The system may take less than it was given; it says why not when asked to take the rest. */
+async function writeFully(fd: number, buffers: readonly Uint8Array[], position: number): Promise<void> {
+  let rest = buffers.filter((buffer) => buffer.length > 0);
+  while (rest.length > 0) {
+    let count = await writeSome(fd, rest, position);
+    position += count;
+    while (rest.length > 0 && count >= rest[0]!.length) {
+      count -= rest[0]!.length;
+      rest = rest.slice(1);
+    }
+    if (count > 0) rest = [rest[0]!.subarray(count), ...rest.slice(1)];
+  }
+}
+
+function writeSome(fd: number, buffers: readonly Uint8Array[], position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | null, count: number): void => (error ? reject(error) : resolve(count));
+    const [first] = buffers;
+    if (buffers.length === 1 && first !== undefined) write(fd, first, 0, first.length, position, done);
+    else writev(fd, buffers, position, done);
+  });
+}
+
+function readSome(fd: number, buffer: Uint8Array, offset: number, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(fd, buffer, offset, buffer.length - offset, position, (error, count) =>
+      error ? reject(error) : resolve(count),
+    );
+  });
+}

@@ -1,0 +1,87 @@
+// One segment of the journal that is being written: a file that takes frames, each on disk before the next.
+
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import type { StoreFile, StoreFiles } from './files.ts';
+import { encodeFileHeader, FILE_HEADER_SIZE, fileName } from './format.ts';
+import type { FrameBuilder } from './record.ts';
+
+/**
+ * A frame that goes beyond the written part of the file brings this many zeros along. The frames that follow
+ * overwrite them, and the file system has no metadata to write for that (measured: 0.23 ms against 0.28 ms).
+ */
+const ZEROS = Buffer.alloc(256 * 1024);
+/** For larger frames the metadata do not matter, but zeros would double what is written. */
+const LARGE_FRAME = 64 * 1024;
+
+export class Segment {
+  readonly name: string;
+  readonly sequence: number;
+  readonly #file: StoreFile;
+  readonly #salt: Buffer;
+  #length = FILE_HEADER_SIZE;
+  /** Where the file ends. */
+  #written = FILE_HEADER_SIZE;
+
+  private constructor(file: StoreFile, sequence: number, salt: Buffer) {
+    this.name = fileName('journal', sequence);
+    this.sequence = sequence;
+    this.#file = file;
+    this.#salt = salt;
+  }
+
+  /** Bytes that are on disk and count. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /**
+   * Creates the file. It appears under its name only when its header is on disk. After a failed attempt the same
+   * sequence number is used again, and what that attempt may have left is replaced.
+   */
+  static async create(
+    where: { readonly directory: string; readonly files: StoreFiles },
+    header: { readonly sequence: number; readonly revision: number; readonly previousLength: number },
+  ): Promise<Segment> {
+    const { directory, files } = where;
+    const { sequence, revision, previousLength } = header;
+    const salt = randomBytes(8);
+    const path = join(directory, fileName('journal', sequence));
+    const temporary = `${path}.tmp`;
+    const file = await files.open(temporary, 'create durable');
+    try {
+      await file.write(
+        [encodeFileHeader({ kind: 'journal', sequence, salt, revision, detail: previousLength })],
+        0,
+      );
+      await file.sync();
+      await files.rename(temporary, path);
+      await files.syncDirectory(directory);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+    return new Segment(file, sequence, salt);
+  }
+
+  /** Resolves when the frame is on disk. When it rejects, write no more: nobody knows what is there. */
+  async write(builder: FrameBuilder, revision: number): Promise<void> {
+    const frame = builder.finish({ salt: this.#salt, offset: this.#length, revision });
+    const end = this.#length + frame.length;
+    const buffers: Uint8Array[] = [frame];
+    if (end > this.#written && frame.length < LARGE_FRAME) buffers.push(ZEROS);
+    await this.#file.write(buffers, this.#length);
+    this.#written = Math.max(this.#written, end + (buffers.length > 1 ? ZEROS.length : 0));
+    this.#length = end;
+  }
+
+  /** Takes back what stands behind the last frame that counts. */
+  async cut(): Promise<void> {
+    await this.#file.truncate(this.#length);
+    await this.#file.sync();
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}
