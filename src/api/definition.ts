@@ -70,6 +70,8 @@ export interface Strategy {
   validateStatusUpdate?(object: KubeObject, old: KubeObject): FieldError[];
   /** True when metadata.generation counts changes of this kind; the server compares all but metadata and status. */
   readonly generation: boolean;
+  /** True when a change of metadata.annotations counts in metadata.generation too. */
+  readonly generationCountsAnnotations?: boolean;
   /** True when PUT to a name that does not exist creates it. */
   readonly allowCreateOnUpdate: boolean;
   /** True when an update without resourceVersion is taken as it is (the last write wins). */
