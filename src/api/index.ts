@@ -10,6 +10,13 @@ export * from './meta.ts';
 export * from './names.ts';
 export * from './node-selection.ts';
 export * from './object.ts';
+export {
+  createOpenApi,
+  OPENAPI_V2_PROTOBUF,
+  type OpenApi,
+  type OpenApiDocument,
+  type OpenApiOptions,
+} from './openapi/document.ts';
 export * from './patch/patch.ts';
 export * from './pod-resources.ts';
 export * from './quantity.ts';

@@ -235,7 +235,7 @@ function compileNamed(name: string): TypeSchema {
   } else if (facts.k === 'special') {
     const special = SPECIALS[facts.fmt ?? ''];
     if (!special) throw new Error(`types.json names an unknown form for ${name}: ${facts.fmt}`);
-    schema = special(goTypeOf(name));
+    schema = { ...special(goTypeOf(name)), name } as TypeSchema;
   } else {
     schema = compileObject(name, facts);
   }
@@ -286,4 +286,26 @@ export function schemaOfKind(group: string, version: string, kind: string): Obje
   const facts = kinds.get(`${group}/${version}/${kind}`);
   if (facts) return typeSchema(facts.type);
   return COMMON_KINDS.has(kind) ? typeSchema(META + kind) : undefined;
+}
+
+/** The type of a kind's list; undefined when it has none. */
+export function listSchemaOfKind(group: string, version: string, kind: string): ObjectSchema | undefined {
+  const facts = kinds.get(`${group}/${version}/${kind}`);
+  if (facts?.list === undefined) return undefined;
+  return typeSchema(facts.type.slice(0, facts.type.lastIndexOf('.') + 1) + facts.list);
+}
+
+/** The kinds, lists among them, that a type is registered as. */
+export function kindsOfType(
+  name: string,
+): readonly { readonly group: string; readonly kind: string; readonly version: string }[] {
+  const at = name.lastIndexOf('.') + 1;
+  const local = name.slice(at);
+  const out: { readonly group: string; readonly kind: string; readonly version: string }[] = [];
+  for (const { g: group, v: version, kind, type, list } of kinds.values()) {
+    if (type === name) out.push({ group, kind, version });
+    else if (list === local && type.startsWith(name.slice(0, at)) && type.lastIndexOf('.') + 1 === at)
+      out.push({ group, kind: list, version });
+  }
+  return out;
 }

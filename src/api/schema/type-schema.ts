@@ -10,6 +10,8 @@ interface SchemaBase {
   readonly nullable?: boolean;
   /** What stands for a missing list item or map value; a field's own default is on its FieldSchema. */
   readonly default?: unknown;
+  /** Of a custom resource; the descriptions of built-in types are loaded apart, when OpenAPI asks for them. */
+  readonly description?: string;
   /** What Go calls the type (`int32`, `v1.Protocol`, `[]v1.Container`), for the wording of type errors. */
   readonly goType: string;
 }
@@ -69,6 +71,8 @@ export interface ScalarSchema extends SchemaBase {
     | 'duration';
   /** Of an integer. */
   readonly bits?: 32 | 64;
+  /** The OpenAPI name of a type with a definition of its own (Time, Quantity, IntOrString). */
+  readonly name?: string;
   /** The closed set of values that OpenAPI tells; not enforced by decoding. */
   readonly enum?: readonly string[];
 }
@@ -78,10 +82,14 @@ export interface AnySchema extends SchemaBase {
   readonly type: 'any';
   /** Only an object will do (RawExtension). */
   readonly objectOnly: boolean;
+  /** The OpenAPI name of a type with a definition of its own (RawExtension, FieldsV1). */
+  readonly name?: string;
 }
 
 export interface FieldSchema {
   readonly name: string;
+  /** Of a custom resource, as above. */
+  readonly description?: string;
   /** Compiled at the first read. */
   readonly schema: TypeSchema;
   readonly required: boolean;
