@@ -25,7 +25,7 @@ function step(name: string, file: string, args: readonly string[]): void {
 
 if (positionals.length === 0) {
   step('style', 'node_modules/.bin/biome', ['check', '--error-on-warnings', '--diagnostic-level=warn']);
-  step('types', 'node_modules/.bin/tsc', ['-p', '.']);
+  step('types', process.execPath, ['node_modules/typescript-7/bin/tsc', '-p', '.']);
   step('arrows', process.execPath, [
     'node_modules/dependency-cruiser/bin/dependency-cruise.mjs',
     'src',
