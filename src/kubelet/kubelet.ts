@@ -1,0 +1,406 @@
+// Puts the node agent together: the Node and its lease, a worker for each pod that the API binds to this node, and the
+// runtime's events that wake them. Everything it starts ends with it; the containers go on.
+
+import { readFile } from 'node:fs/promises';
+import type { Node, Pod } from '../api/types/core-v1.ts';
+import { createEventRecorder, type EventRecorder, type Informer, resources } from '../client/index.ts';
+import {
+  type Clock,
+  type Logger,
+  type Running,
+  silentLogger,
+  systemClock,
+  type Timer,
+} from '../component/index.ts';
+import { admitPod } from './admission.ts';
+import type { DnsSettings } from './dns.ts';
+import { NodeEvents } from './events.ts';
+import { runtimeHooks, simulatedHooks } from './hooks.ts';
+import { ImagePuller } from './images/pull.ts';
+import { ContainerKiller, GracePeriod } from './kill.ts';
+import { keepLease } from './lease.ts';
+import { NodeStatusManager, nodeAllocatable } from './node-status.ts';
+import { defaults, type KubeletOptions } from './options.ts';
+import { removePodDirectories } from './paths.ts';
+import { annotations, labels } from './pod.ts';
+import { PodWorker, type WorkerContext } from './pod-worker.ts';
+import { ProbeManager } from './probes/manager.ts';
+import { networkProber } from './probes/prober.ts';
+import { References } from './references.ts';
+import type { ResourceList } from './resources.ts';
+import { RuntimeStateCache } from './runtime-state.ts';
+import { StatusManager } from './status-manager.ts';
+import { PodSyncer } from './sync.ts';
+import { terminationMessageReader } from './termination-message.ts';
+import { VolumeManager } from './volumes/manager.ts';
+import { TokenManager } from './volumes/tokens.ts';
+
+/** A started node agent. `ready` resolves when the node is registered and its pods are known. */
+export interface Kubelet extends Running {
+  readonly nodeName: string;
+  /** Where the server listens; undefined without one. */
+  readonly address: { readonly host: string; readonly port: number } | undefined;
+}
+
+const HOUSEKEEPING_MS = 60_000;
+
+export class NodeAgent implements Kubelet {
+  readonly nodeName: string;
+  readonly ready: Promise<void>;
+  address: { readonly host: string; readonly port: number } | undefined;
+  readonly #options: KubeletOptions;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #stop = new AbortController();
+  readonly #workers = new Map<string, PodWorker>();
+  /** Pods without an object in the API whose containers are being ended. */
+  readonly #orphans = new Map<string, Promise<void>>();
+  readonly #recorder: EventRecorder;
+  readonly #events: NodeEvents;
+  readonly #states: RuntimeStateCache;
+  readonly #statuses: StatusManager;
+  readonly #references: References;
+  readonly #volumes: VolumeManager;
+  readonly #probes: ProbeManager;
+  readonly #node: NodeStatusManager;
+  readonly #killer: ContainerKiller;
+  readonly #allocatable: ResourceList;
+  readonly #pods: Informer<Pod>;
+  readonly #nodes: Informer<Node>;
+  readonly #worker: WorkerContext;
+  readonly #owned: AsyncDisposable[] = [];
+  #runtimeName = '';
+  #podCidrs = '';
+  #unsubscribe: () => void = () => {};
+  #housekeeping: Timer | undefined;
+  #lease: Promise<void> | undefined;
+  #disposed: Promise<void> | undefined;
+
+  constructor(options: KubeletOptions) {
+    const { client, host, runtime, nodeName } = options;
+    this.#options = options;
+    this.nodeName = nodeName;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = (options.logger ?? silentLogger).child({ component: 'kubelet', node: nodeName });
+    const clock = this.#clock;
+    const logger = this.#logger;
+    const random = options.random ?? Math.random;
+    this.#recorder = createEventRecorder({
+      client,
+      component: 'kubelet',
+      host: nodeName,
+      clock,
+      logger,
+      random,
+    });
+    this.#events = new NodeEvents(this.#recorder, nodeName);
+    const events = this.#events;
+    const maxPods = options.maxPods ?? defaults.maxPods;
+    const reserved = [options.kubeReserved ?? {}, options.systemReserved ?? {}];
+    const evictionHard = options.evictionHard ?? defaults.evictionHard;
+    this.#allocatable = nodeAllocatable(host.machine, maxPods, reserved, evictionHard);
+    const allocatable = this.#allocatable;
+    this.#states = new RuntimeStateCache(runtime, terminationMessageReader(host.storage));
+    this.#statuses = new StatusManager({ client, clock, logger });
+    this.#references = new References(client, (uids) => this.#referencesChanged(uids));
+    const tokens = new TokenManager(client, clock, random);
+    this.#volumes = new VolumeManager({
+      clock,
+      logger,
+      storage: host.storage,
+      references: this.#references,
+      tokens,
+      allocatable,
+    });
+    const prober = host.prober ?? networkProber(runtime, clock);
+    this.#probes = new ProbeManager({
+      clock,
+      logger,
+      events,
+      prober,
+      onChange: (uid) => this.#workers.get(uid)?.notice(),
+    });
+    const hooks = host.prober ? simulatedHooks(clock) : runtimeHooks(runtime, clock);
+    this.#killer = new ContainerKiller({ runtime, clock, logger, events, hooks });
+    this.#node = new NodeStatusManager({
+      client,
+      clock,
+      logger,
+      events,
+      nodeName,
+      nodeIPs: options.nodeIPs,
+      machine: host.machine,
+      runtime,
+      images: options.images,
+      labels: options.labels ?? {},
+      taints: options.taints ?? [],
+      providerId: options.providerId,
+      maxPods,
+      reserved,
+      evictionHard,
+      port: () => this.address?.port,
+    });
+    const services = options.services ?? this.#serviceInformer();
+    const puller = new ImagePuller({
+      images: options.images,
+      clock,
+      events,
+      onPulled: () => this.#node.changed(),
+    });
+    const syncer = new PodSyncer({
+      client,
+      clock,
+      logger,
+      events,
+      runtime,
+      host,
+      states: this.#states,
+      references: this.#references,
+      volumes: this.#volumes,
+      puller,
+      killer: this.#killer,
+      hooks,
+      probes: this.#probes,
+      services: services.lister,
+      allocatable,
+      nodeIPs: options.nodeIPs,
+      cgroupRoot: options.cgroupRoot ?? defaults.cgroupRoot,
+      podPidsLimit: options.podPidsLimit ?? defaults.podPidsLimit,
+      dns: () => this.#dns(),
+      networkProblem: () => this.#node.networkProblem,
+    });
+    this.#worker = {
+      clock,
+      logger,
+      events,
+      runtime,
+      host,
+      states: this.#states,
+      statuses: this.#statuses,
+      references: this.#references,
+      volumes: this.#volumes,
+      probes: this.#probes,
+      killer: this.#killer,
+      syncer,
+      nodeIPs: options.nodeIPs,
+      cgroupRoot: options.cgroupRoot ?? defaults.cgroupRoot,
+      runtimeName: () => this.#runtimeName,
+      admit: (pod) => this.#admit(pod),
+      onGone: (worker) => this.#gone(worker),
+    };
+    this.#pods = client.informers.informer(resources.pods, { fieldSelector: { 'spec.nodeName': nodeName } });
+    this.#nodes = client.informers.informer(resources.nodes, {
+      fieldSelector: { 'metadata.name': nodeName },
+    });
+    this.#owned.push(this.#pods, this.#nodes);
+    this.ready = this.#start(services.synced);
+    this.ready.catch(() => {});
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed ??= (async () => {
+      this.#stop.abort(new Error('the node agent stops'));
+      this.#unsubscribe();
+      this.#housekeeping?.cancel();
+      this.#probes.stop();
+      await this.ready.catch(() => {});
+      await Promise.all([...this.#workers.values()].map((worker) => worker.stop()));
+      await Promise.allSettled(this.#orphans.values());
+      await this.#statuses[Symbol.asyncDispose]();
+      await this.#volumes[Symbol.asyncDispose]();
+      await this.#references[Symbol.asyncDispose]();
+      await this.#node[Symbol.asyncDispose]();
+      await this.#lease;
+      for (const owned of this.#owned.toReversed()) await owned[Symbol.asyncDispose]();
+      await this.#recorder[Symbol.asyncDispose]();
+    })();
+    return this.#disposed;
+  }
+
+  async #start(servicesSynced: Promise<void>): Promise<void> {
+    const { runtime, client, nodeName, podCidrs } = this.#options;
+    const { signal } = this.#stop;
+    this.#runtimeName = (await runtime.version()).runtimeName;
+    if (podCidrs) await this.#setPodCidrs(podCidrs);
+    this.#node.start();
+    this.#events.node('Normal', 'Starting', 'Starting kubelet.');
+    this.#nodes.addHandler({
+      added: (node) => this.#observeNode(node),
+      updated: (node) => this.#observeNode(node),
+      deleted: () => this.#node.observe(undefined),
+    });
+    this.#node.onNetworkReady(() => {
+      for (const worker of this.#workers.values()) worker.wake();
+    });
+    const { clock } = this.#worker;
+    this.#lease = keepLease({
+      client,
+      clock,
+      logger: this.#logger,
+      nodeName,
+      node: () => this.#node.node,
+      signal,
+    });
+    this.#unsubscribe = runtime.onEvent((event) => {
+      this.#states.onEvent(event);
+      this.#workers.get(event.podUid)?.notice();
+    });
+    await Promise.all([this.#pods.synced, servicesSynced]);
+    signal.throwIfAborted();
+    this.#pods.addHandler({
+      added: (pod) => this.#podAdded(pod),
+      updated: (pod) => this.#podUpdated(pod),
+      deleted: (pod) => this.#podDeleted(pod),
+    });
+    await this.#endOrphans();
+    await this.#node.registered;
+    this.#scheduleHousekeeping();
+  }
+
+  // ---- pods --------------------------------------------------------------------------------------------------------
+
+  #podAdded(pod: Pod): void {
+    const worker = new PodWorker(pod, this.#worker);
+    this.#workers.set(worker.uid, worker);
+    worker.wake();
+  }
+
+  #podUpdated(pod: Pod): void {
+    const worker = this.#workers.get(pod.metadata.uid);
+    if (worker) worker.update(pod);
+    else this.#podAdded(pod);
+  }
+
+  #podDeleted(pod: Pod): void {
+    this.#workers.get(pod.metadata.uid)?.remove(pod);
+  }
+
+  #gone(worker: PodWorker): void {
+    if (this.#workers.get(worker.uid) === worker) this.#workers.delete(worker.uid);
+  }
+
+  #admit(pod: Pod) {
+    const others = [...this.#workers.values()]
+      .filter((worker) => worker.active && worker.uid !== pod.metadata.uid)
+      .map((worker) => worker.pod);
+    return admitPod({
+      pod,
+      others,
+      node: this.#node.node,
+      allocatable: this.#allocatable,
+      pressure: this.#node.pressure,
+      operatingSystem: this.#options.host.machine.operatingSystem,
+      allowedUnsafeSysctls: this.#options.allowedUnsafeSysctls ?? [],
+    });
+  }
+
+  #referencesChanged(uids: Iterable<string>): void {
+    for (const uid of uids) {
+      this.#volumes.refresh(uid);
+      // It may have been waiting for just this object.
+      this.#workers.get(uid)?.wake();
+    }
+  }
+
+  // ---- node --------------------------------------------------------------------------------------------------------
+
+  #observeNode(node: Node): void {
+    this.#node.observe(node);
+    if (this.#options.podCidrs) return;
+    const cidrs = node.spec.podCIDRs ?? (node.spec.podCIDR ? [node.spec.podCIDR] : []);
+    if (cidrs.length > 0) void this.#setPodCidrs(cidrs);
+  }
+
+  async #setPodCidrs(cidrs: readonly string[]): Promise<void> {
+    const text = cidrs.join(',');
+    if (text === this.#podCidrs) return;
+    this.#podCidrs = text;
+    try {
+      await this.#options.runtime.updateRuntimeConfig({ podCidrs: cidrs });
+      this.#logger.info({ podCidrs: cidrs }, 'the runtime was told the range of pod addresses');
+      this.#node.changed();
+    } catch (error) {
+      this.#podCidrs = '';
+      this.#logger.error(
+        { err: error, podCidrs: cidrs },
+        'the runtime did not take the range of pod addresses',
+      );
+    }
+  }
+
+  async #dns(): Promise<DnsSettings> {
+    const { host, clusterDNS = [], clusterDomain = defaults.clusterDomain } = this.#options;
+    const hostResolvConf = host.storage
+      ? await readFile(host.storage.resolvConf, 'utf8').catch(() => '')
+      : '';
+    return { clusterDNS, clusterDomain, hostResolvConf };
+  }
+
+  #serviceInformer() {
+    const informer = this.#options.client.informers.informer(resources.services);
+    this.#owned.push(informer);
+    return informer;
+  }
+
+  // ---- what nobody asks for any more -------------------------------------------------------------------------------
+
+  /** Ends containers and clears directories of pods that the API does not know (any more). */
+  async #endOrphans(): Promise<void> {
+    const { runtime } = this.#options;
+    const uids = await this.#volumes.podsOnDisk();
+    for (const sandbox of await runtime.listPodSandboxes()) uids.add(sandbox.metadata.uid);
+    for (const uid of uids) {
+      if (this.#workers.has(uid) || this.#orphans.has(uid)) continue;
+      const ending = this.#endOrphan(uid)
+        .catch((error: unknown) =>
+          this.#logger.error({ err: error, podUid: uid }, 'what is left of a pod could not be cleared away'),
+        )
+        .finally(() => this.#orphans.delete(uid));
+      this.#orphans.set(uid, ending);
+    }
+  }
+
+  async #endOrphan(uid: string): Promise<void> {
+    const { runtime, host } = this.#options;
+    const state = await this.#states.get(uid);
+    this.#logger.info(
+      { podUid: uid, containers: state.containers.length },
+      'a pod that the API does not know is being ended',
+    );
+    const [newest] = state.containers;
+    const grace = Number(newest?.status.annotations[annotations.grace] ?? 30);
+    await this.#killer.killAll(undefined, state, new GracePeriod(this.#clock, Math.max(1, grace)));
+    for (const { id } of state.sandboxes) {
+      await runtime.stopPodSandbox(id);
+      await runtime.removePodSandbox(id);
+    }
+    await this.#volumes.removeOrphan(uid);
+    await this.#removeCgroups(uid);
+    const [sandbox] = state.sandboxes;
+    const name = sandbox && {
+      name: sandbox.labels[labels.podName] ?? sandbox.metadata.name,
+      namespace: sandbox.labels[labels.podNamespace] ?? sandbox.metadata.namespace,
+    };
+    if (host.storage) await removePodDirectories(host.storage, uid, name);
+    this.#states.forget(uid);
+  }
+
+  async #removeCgroups(uid: string): Promise<void> {
+    const { host, cgroupRoot = defaults.cgroupRoot } = this.#options;
+    for (const parent of ['', '/burstable', '/besteffort'])
+      await host.cgroups?.remove(`${cgroupRoot}/kubepods${parent}/pod${uid}`);
+  }
+
+  #scheduleHousekeeping(): void {
+    if (this.#stop.signal.aborted) return;
+    this.#housekeeping = this.#clock.setTimer(
+      HOUSEKEEPING_MS,
+      () => {
+        void this.#endOrphans()
+          .catch((error: unknown) => this.#logger.error({ err: error }, 'housekeeping failed'))
+          .then(() => this.#scheduleHousekeeping());
+      },
+      { unref: true },
+    );
+  }
+}

@@ -1,0 +1,53 @@
+// Where the agent keeps what: one directory a pod, laid out as upstream's, so that tools and people find things.
+
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Pod } from '../api/types/core-v1.ts';
+import type { HostStorage } from './host/host.ts';
+
+/** The names that upstream gives volume plugins in paths. */
+export type VolumePlugin = 'empty-dir' | 'configmap' | 'secret' | 'downward-api' | 'projected';
+
+export interface PodPaths {
+  readonly pod: string;
+  readonly volumes: string;
+  readonly subpaths: string;
+  readonly etcHosts: string;
+  /** Termination messages: <containers>/<container>/<id> */
+  readonly containers: string;
+  readonly logs: string;
+}
+
+export function podPaths(storage: HostStorage, pod: Pod): PodPaths {
+  const directory = join(storage.rootDirectory, 'pods', pod.metadata.uid);
+  return {
+    pod: directory,
+    volumes: join(directory, 'volumes'),
+    subpaths: join(directory, 'volume-subpaths'),
+    etcHosts: join(directory, 'etc-hosts'),
+    containers: join(directory, 'containers'),
+    logs: join(storage.podLogsDirectory, podLogsName(pod)),
+  };
+}
+
+export function podLogsName(pod: Pod): string {
+  return `${pod.metadata.namespace}_${pod.metadata.name}_${pod.metadata.uid}`;
+}
+
+export function volumePath(paths: PodPaths, plugin: VolumePlugin, name: string): string {
+  return join(paths.volumes, `kubernetes.io~${plugin}`, name);
+}
+
+/** What is left of a pod of which only its uid (and perhaps its name) is known. */
+export async function removePodDirectories(
+  storage: HostStorage,
+  uid: string,
+  name: { readonly name: string; readonly namespace: string } | undefined,
+): Promise<void> {
+  await rm(join(storage.rootDirectory, 'pods', uid), { recursive: true, force: true });
+  if (name)
+    await rm(join(storage.podLogsDirectory, `${name.namespace}_${name.name}_${uid}`), {
+      recursive: true,
+      force: true,
+    });
+}

@@ -1,0 +1,426 @@
+// One worker for each pod of the node: it decides, one step at a time, whether the pod is brought up, ended or cleaned
+// away. Steps never overlap; whatever happens meanwhile (a change in the API, an exit, a probe's result, a timer) wakes
+// the worker, which then looks at everything again. The status is published beside the steps, so that a slow pull does
+// not hide an exit.
+//
+//   syncing ──(deleted, evicted, deadline, finished)──▶ terminating ──(all containers ended)──▶ terminated
+//   terminated ──(volumes and cgroup gone; deleted in the API)──▶ gone
+
+import { rm } from 'node:fs/promises';
+import type { Pod, PodCondition, PodStatus } from '../api/types/core-v1.ts';
+import type { Clock, Logger, Timer } from '../component/index.ts';
+import type { RuntimeService } from '../runtime/cri.ts';
+import type { NodeEvents } from './events.ts';
+import type { KubeletHost } from './host/host.ts';
+import { type ContainerKiller, GracePeriod } from './kill.ts';
+import { podPaths } from './paths.ts';
+import { gracePeriod, isTerminalPhase, podKey } from './pod.ts';
+import type { ProbeManager } from './probes/manager.ts';
+import type { References } from './references.ts';
+import { podCgroup } from './resources.ts';
+import type { PodRuntimeState, RuntimeStateCache } from './runtime-state.ts';
+import { finalStatus, generateStatus, rejectedStatus } from './status.ts';
+import type { StatusManager } from './status-manager.ts';
+import { type PodMemory, type PodSyncer, SyncError } from './sync.ts';
+import type { VolumeManager } from './volumes/manager.ts';
+
+const RETRY_MS = 500;
+const LONGEST_RETRY_MS = 122_000;
+
+export interface Rejection {
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** Why the agent ends a pod that the API wants to run. */
+export interface Eviction extends Rejection {
+  /** Absent: the pod's own. */
+  readonly graceSeconds?: number;
+  readonly condition?: PodCondition;
+}
+
+export interface WorkerContext {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly events: NodeEvents;
+  readonly runtime: RuntimeService;
+  readonly host: KubeletHost;
+  readonly states: RuntimeStateCache;
+  readonly statuses: StatusManager;
+  readonly references: References;
+  readonly volumes: VolumeManager;
+  readonly probes: ProbeManager;
+  readonly killer: ContainerKiller;
+  readonly syncer: PodSyncer;
+  readonly nodeIPs: readonly string[];
+  readonly cgroupRoot: string;
+  readonly runtimeName: () => string;
+  /** Undefined: the pod may run here. Called once, before anything is started for it. */
+  readonly admit: (pod: Pod) => Rejection | undefined;
+  /** The worker has nothing left to do. */
+  readonly onGone: (worker: PodWorker) => void;
+}
+
+type Phase = 'syncing' | 'terminating' | 'terminated' | 'gone';
+
+export class PodWorker {
+  readonly uid: string;
+  readonly #context: WorkerContext;
+  readonly #memory: PodMemory = { waiting: new Map(), starting: new Set() };
+  #pod: Pod;
+  #phase: Phase = 'syncing';
+  #admitted = false;
+  #rejected = false;
+  /** The pod is gone from the API. */
+  #removed = false;
+  #eviction: Eviction | undefined;
+  #grace: GracePeriod | undefined;
+  /** Aborts the present sync when the pod is to be ended. */
+  #sync = new AbortController();
+  #dirty = false;
+  #running: Promise<void> | undefined;
+  #publishing: Promise<void> | undefined;
+  #publishAgain = false;
+  #retry: Timer | undefined;
+  #retryMs = RETRY_MS;
+  #deadline: Timer | undefined;
+  #stopped = false;
+
+  constructor(pod: Pod, context: WorkerContext) {
+    this.uid = pod.metadata.uid;
+    this.#pod = pod;
+    this.#context = context;
+    context.references.hold(pod);
+    this.#noticeEnd();
+    this.#armDeadline();
+  }
+
+  /** The pod as the API last showed it. */
+  get pod(): Pod {
+    return this.#pod;
+  }
+
+  /** Whether the pod was admitted and its containers are not known to have ended: its resources are taken. */
+  get active(): boolean {
+    return this.#admitted && !this.#rejected && (this.#phase === 'syncing' || this.#phase === 'terminating');
+  }
+
+  get terminating(): boolean {
+    return this.#phase !== 'syncing' || this.#endRequested;
+  }
+
+  /** Something happened that may concern the pod. */
+  wake(): void {
+    if (this.#stopped || this.#phase === 'gone') return;
+    this.#dirty = true;
+    this.#running ??= this.#run();
+  }
+
+  /** The runtime or a probe reported something. */
+  notice(): void {
+    this.publish();
+    this.wake();
+  }
+
+  /** A newer version of the pod. */
+  update(pod: Pod): void {
+    const before = this.#pod;
+    this.#pod = pod;
+    this.#context.statuses.observe(pod);
+    if (!concerns(before, pod)) return;
+    this.#context.references.hold(pod);
+    this.#context.volumes.observe(pod);
+    this.#noticeEnd();
+    this.#armDeadline();
+    this.notice();
+  }
+
+  /** The pod is gone from the API: end what is left of it. */
+  remove(pod: Pod): void {
+    this.#pod = pod;
+    this.#removed = true;
+    this.#noticeEnd();
+    this.wake();
+  }
+
+  /** Ends the pod although the API wants it. Does nothing when it is ending already. */
+  evict(eviction: Eviction): boolean {
+    if (this.terminating) return false;
+    this.#eviction = eviction;
+    this.#noticeEnd();
+    this.notice();
+    return true;
+  }
+
+  /** Stops working on the pod and leaves its containers as they are. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#retry?.cancel();
+    this.#deadline?.cancel();
+    this.#sync.abort(new Error('the node agent stops'));
+    await this.#running;
+    await this.#publishing;
+  }
+
+  /** Brings the API's view of the pod up to date; calls that come while one is under way become one more. */
+  publish(): void {
+    if (this.#stopped || this.#phase === 'gone' || !this.#admitted || this.#rejected) return;
+    if (this.#publishing) {
+      this.#publishAgain = true;
+      return;
+    }
+    this.#publishing = (async () => {
+      // Several events of one turn of the event loop become one status.
+      await null;
+      do {
+        this.#publishAgain = false;
+        try {
+          await this.#publishNow();
+        } catch (error) {
+          this.#context.logger.warn(
+            { err: error, pod: podKey(this.#pod) },
+            'the status of a pod could not be computed',
+          );
+        }
+      } while (this.#publishAgain && !this.#stopped);
+      this.#publishing = undefined;
+    })();
+  }
+
+  get #endRequested(): boolean {
+    return (
+      this.#removed || this.#eviction !== undefined || this.#pod.metadata.deletionTimestamp !== undefined
+    );
+  }
+
+  /** Grants the grace period when the pod is to be ended, and shortens it when it is to be ended sooner. */
+  #noticeEnd(): void {
+    if (!this.#endRequested) return;
+    const seconds = Math.max(1, this.#graceSeconds());
+    if (this.#grace) this.#grace.shorten(seconds);
+    else this.#grace = new GracePeriod(this.#context.clock, seconds);
+    this.#sync.abort(new Error('the pod is to be ended'));
+  }
+
+  #graceSeconds(): number {
+    const own = this.#pod.metadata.deletionGracePeriodSeconds;
+    const wanted = own ?? gracePeriod(this.#pod);
+    return Math.min(wanted, this.#eviction?.graceSeconds ?? wanted);
+  }
+
+  #armDeadline(): void {
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
+    const { activeDeadlineSeconds } = this.#pod.spec;
+    if (activeDeadlineSeconds === undefined || this.terminating) return;
+    const started = this.#context.statuses.get(this.uid)?.startTime ?? this.#pod.status?.startTime;
+    const now = this.#context.clock.now();
+    const due = (started ? Date.parse(started) : now) + activeDeadlineSeconds * 1000;
+    this.#deadline = this.#context.clock.setTimer(Math.max(0, due - now), () => {
+      const message = 'Pod was active on the node longer than the specified deadline';
+      if (this.evict({ reason: 'DeadlineExceeded', message }))
+        this.#context.events.pod(this.#pod, 'Normal', 'DeadlineExceeded', message);
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { logger, clock } = this.#context;
+    await null;
+    while (this.#dirty && !this.#stopped && this.#phase !== 'gone') {
+      this.#dirty = false;
+      this.#retry?.cancel();
+      this.#retry = undefined;
+      try {
+        const again = await this.#step();
+        this.#retryMs = RETRY_MS;
+        if (again !== undefined && Number.isFinite(again))
+          this.#retry = clock.setTimer(again, () => this.wake());
+      } catch (error) {
+        if (this.#stopped) break;
+        if (this.#sync.signal.aborted && this.#phase === 'syncing') {
+          this.#dirty = true;
+          continue;
+        }
+        if (error instanceof SyncError)
+          logger.info({ pod: podKey(this.#pod), retryMs: this.#retryMs }, error.message);
+        else
+          logger.error(
+            { err: error, pod: podKey(this.#pod), retryMs: this.#retryMs },
+            'a step of a pod failed',
+          );
+        this.publish();
+        this.#retry = clock.setTimer(this.#retryMs, () => this.wake());
+        this.#retryMs = Math.min(this.#retryMs * 2, LONGEST_RETRY_MS);
+      }
+    }
+    this.#running = undefined;
+  }
+
+  /** Resolves with the ms after which to look again, undefined: when woken. */
+  async #step(): Promise<number | undefined> {
+    switch (this.#phase) {
+      case 'syncing':
+        return this.#stepSync();
+      case 'terminating':
+        await this.#terminate();
+        return undefined;
+      case 'terminated':
+        await this.#finish();
+        return undefined;
+      default:
+        return undefined;
+    }
+  }
+
+  #enter(phase: Phase): void {
+    this.#phase = phase;
+    this.#dirty = true;
+  }
+
+  async #stepSync(): Promise<number | undefined> {
+    const { states, statuses, events, clock, nodeIPs } = this.#context;
+    if (!this.#admitted) {
+      const state = await states.get(this.uid);
+      const isNew =
+        state.sandboxes.length === 0 && !isTerminalPhase(this.#pod.status?.phase) && !this.#endRequested;
+      const rejection = isNew ? this.#context.admit(this.#pod) : undefined;
+      this.#admitted = true;
+      if (rejection) {
+        this.#rejected = true;
+        events.pod(this.#pod, 'Warning', rejection.reason, rejection.message);
+        const { reason, message } = rejection;
+        statuses.set(
+          this.#pod,
+          rejectedStatus(this.#pod, reason, `Pod was rejected: ${message}`, nodeIPs, clock.now()),
+        );
+        this.#enter('terminated');
+        return undefined;
+      }
+    }
+    const status = this.#endRequested ? undefined : await this.#publishNow();
+    if (!status || isTerminalPhase(status.phase)) {
+      this.#enter('terminating');
+      return undefined;
+    }
+    if (this.#pod.spec.activeDeadlineSeconds !== undefined && !this.#deadline) this.#armDeadline();
+    const { signal } = this.#sync;
+    signal.throwIfAborted();
+    const again = await this.#context.syncer.sync({
+      pod: this.#pod,
+      memory: this.#memory,
+      signal,
+      publish: () => this.publish(),
+    });
+    const after = await this.#publishNow();
+    if (isTerminalPhase(after.phase)) this.#enter('terminating');
+    return again;
+  }
+
+  async #terminate(): Promise<void> {
+    const { states, probes, killer, runtime, clock } = this.#context;
+    this.#deadline?.cancel();
+    probes.stopJudging(this.uid);
+    this.#grace ??= new GracePeriod(clock, Math.max(1, this.#graceSeconds()));
+    const grace = this.#grace;
+    this.publish();
+    let state = await states.get(this.uid);
+    await killer.killAll(this.#pod, state, grace);
+    for (const sandbox of state.sandboxes)
+      if (sandbox.state === 'READY') await runtime.stopPodSandbox(sandbox.id);
+    states.invalidate(this.uid);
+    state = await states.get(this.uid);
+    if (
+      state.containers.some((record) => record.state === 'RUNNING') ||
+      state.sandboxes.some((s) => s.state === 'READY')
+    )
+      throw new SyncError('containers of the pod still run after they were stopped');
+    await this.#publishing;
+    this.#enter('terminated');
+    await this.#publishNow();
+  }
+
+  /** Takes away what only a running pod needs, tells the API, and once the pod is gone there all the rest. */
+  async #finish(): Promise<void> {
+    const { volumes, host, cgroupRoot, references, probes, statuses } = this.#context;
+    probes.forget(this.uid);
+    await volumes.unmount(this.#pod);
+    references.release(this.uid);
+    if (host.cgroups) await host.cgroups.remove(podCgroup(cgroupRoot, this.#pod));
+    if (!this.#rejected) await this.#publishNow();
+    await statuses.flush(this.uid);
+    if (!this.#removed && this.#pod.metadata.deletionTimestamp === undefined) return;
+    if (!this.#removed) {
+      await statuses.deletePod(this.#pod);
+      // Finalizers may keep the object; the informer tells when it is really gone.
+      return;
+    }
+    await this.#erase();
+  }
+
+  /** Nothing of the pod is left afterwards: records, logs, directories. */
+  async #erase(): Promise<void> {
+    const { runtime, states, statuses, host, syncer, onGone } = this.#context;
+    const state = await states.get(this.uid);
+    for (const record of state.containers) await runtime.removeContainer(record.id);
+    for (const { id } of state.sandboxes) await runtime.removePodSandbox(id);
+    if (host.storage) {
+      const paths = podPaths(host.storage, this.#pod);
+      await rm(paths.pod, { recursive: true, force: true });
+      await rm(paths.logs, { recursive: true, force: true });
+    }
+    states.forget(this.uid);
+    statuses.forget(this.uid);
+    syncer.forget(this.uid);
+    this.#phase = 'gone';
+    onGone(this);
+  }
+
+  async #publishNow(): Promise<PodStatus> {
+    const { states, statuses, probes, clock, nodeIPs, runtimeName } = this.#context;
+    const state: PodRuntimeState = await states.get(this.uid);
+    const ended = this.#phase === 'terminated' || this.#phase === 'gone';
+    if (!ended) probes.follow(this.#pod, state, runtimeName());
+    const previous = statuses.get(this.uid) ?? this.#pod.status ?? {};
+    const status = generateStatus({
+      pod: this.#pod,
+      state,
+      previous,
+      terminal: ended,
+      waiting: this.#memory.waiting,
+      starting: this.#memory.starting,
+      probes,
+      hostIPs: nodeIPs,
+      runtimeName: runtimeName(),
+      failure: this.#eviction,
+      ...(this.#eviction?.condition && { disruption: this.#eviction.condition }),
+      now: clock.now(),
+    });
+    const settled = ended ? finalStatus(this.#pod, status) : status;
+    if (!this.#removed) statuses.set(this.#pod, settled);
+    return settled;
+  }
+}
+
+/** Whether the change is one that the agent acts upon: its own status coming back is not. */
+function concerns(before: Pod, after: Pod): boolean {
+  const a = before.metadata;
+  const b = after.metadata;
+  if (a.generation !== b.generation || a.deletionTimestamp !== b.deletionTimestamp) return true;
+  if (a.deletionGracePeriodSeconds !== b.deletionGracePeriodSeconds) return true;
+  if (before.spec !== after.spec && JSON.stringify(before.spec) !== JSON.stringify(after.spec)) return true;
+  const rest = (pod: Pod): string =>
+    JSON.stringify([
+      pod.metadata.labels,
+      pod.metadata.annotations,
+      isTerminalPhase(pod.status?.phase),
+      gates(pod),
+    ]);
+  return rest(before) !== rest(after);
+}
+
+function gates(pod: Pod): unknown {
+  const wanted = new Set((pod.spec.readinessGates ?? []).map(({ conditionType }) => conditionType));
+  return (pod.status?.conditions ?? [])
+    .filter(({ type }) => wanted.has(type))
+    .map(({ type, status }) => [type, status]);
+}

@@ -1,0 +1,274 @@
+// The volumes of this node's pods: makes them before containers start, keeps those that come from the API up to date,
+// and takes them away when the pod has ended. Small API-made files that must not touch a disk (Secrets, tokens,
+// projections) lie on one tmpfs of the node, so that a pod costs no mount of its own.
+
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { podLimits, quantityToNumber } from '../../api/index.ts';
+import type { Pod, Volume } from '../../api/types/core-v1.ts';
+import type { Clock, Logger, Timer } from '../../component/index.ts';
+import type { HostStorage } from '../host/host.ts';
+import { podPaths, type VolumePlugin, volumePath } from '../paths.ts';
+import type { References } from '../references.ts';
+import type { ResourceList } from '../resources.ts';
+import { writePayload } from './atomic-writer.ts';
+import { isErrno } from './errno.ts';
+import { prepareHostPath } from './host-path.ts';
+import { setVolumeOwnership } from './ownership.ts';
+import { type PayloadSources, VolumeError, volumePayload } from './payload.ts';
+import type { TokenManager } from './tokens.ts';
+
+/** By volume name: where the volume lies on the host. Empty where nothing is written. */
+export type MountedVolumes = ReadonlyMap<string, string>;
+
+/** After a failed update of a volume's content. */
+const UPDATE_RETRY_MS = 10_000;
+
+interface Mounted {
+  pod: Pod;
+  readonly paths: Map<string, string>;
+  timer: Timer | undefined;
+  /** One update at a time; another asked for meanwhile runs after it. */
+  updating: Promise<void> | undefined;
+  again: boolean;
+}
+
+export interface VolumeManagerOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly storage: HostStorage | undefined;
+  readonly references: References;
+  readonly tokens: TokenManager;
+  readonly allocatable: ResourceList;
+}
+
+function typeOf(volume: Volume): string {
+  const { name: _, ...source } = volume;
+  return Object.keys(source)[0] ?? 'emptyDir';
+}
+
+function pluginOf(volume: Volume): VolumePlugin | undefined {
+  if (volume.configMap) return 'configmap';
+  if (volume.secret) return 'secret';
+  if (volume.downwardAPI) return 'downward-api';
+  if (volume.projected) return 'projected';
+  if (volume.emptyDir || typeOf(volume) === 'emptyDir') return 'empty-dir';
+  return undefined;
+}
+
+const SUPPORTED = new Set(['emptyDir', 'configMap', 'secret', 'downwardAPI', 'projected', 'hostPath']);
+
+export class VolumeManager implements AsyncDisposable {
+  readonly #options: VolumeManagerOptions;
+  readonly #mounted = new Map<string, Mounted>();
+  readonly #stop = new AbortController();
+  #memory: Promise<string> | undefined;
+
+  constructor(options: VolumeManagerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes all volumes that the pod's containers mount; what is there already is brought up to date. Rejects with a
+   * VolumeError that names the volume and what is wrong with it.
+   */
+  async mount(pod: Pod, signal: AbortSignal): Promise<MountedVolumes> {
+    const { uid } = pod.metadata;
+    let mounted = this.#mounted.get(uid);
+    if (!mounted) {
+      mounted = { pod, paths: new Map(), timer: undefined, updating: undefined, again: false };
+      this.#mounted.set(uid, mounted);
+    }
+    mounted.pod = pod;
+    for (const volume of pod.spec.volumes ?? []) {
+      if (mounted.paths.has(volume.name)) continue;
+      try {
+        const path = await this.#make(pod, volume, signal);
+        if (path !== undefined) mounted.paths.set(volume.name, path);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof Error)) throw error;
+        throw new VolumeError(`MountVolume.SetUp failed for volume "${volume.name}" : ${error.message}`, {
+          cause: error,
+        });
+      }
+    }
+    this.#scheduleRenewal(mounted);
+    return mounted.paths;
+  }
+
+  /** A ConfigMap, Secret or the pod itself changed: brings the files up to date in the background. */
+  refresh(podUid: string): void {
+    const mounted = this.#mounted.get(podUid);
+    if (!mounted || !this.#options.storage || this.#stop.signal.aborted) return;
+    if (mounted.updating) {
+      mounted.again = true;
+      return;
+    }
+    mounted.updating = this.#update(mounted).finally(() => {
+      mounted.updating = undefined;
+      if (!mounted.again) return;
+      mounted.again = false;
+      this.refresh(podUid);
+    });
+  }
+
+  /** Takes note of a newer version of the pod: its labels and annotations may stand in files. */
+  observe(pod: Pod): void {
+    const mounted = this.#mounted.get(pod.metadata.uid);
+    if (!mounted) return;
+    mounted.pod = pod;
+    this.refresh(pod.metadata.uid);
+  }
+
+  /** Takes all of the pod's volumes away, and what they held. */
+  async unmount(pod: Pod): Promise<void> {
+    const { uid } = pod.metadata;
+    const mounted = this.#mounted.get(uid);
+    this.#mounted.delete(uid);
+    mounted?.timer?.cancel();
+    await mounted?.updating;
+    this.#options.tokens.forget(uid);
+    await this.removeOrphan(uid);
+  }
+
+  /** The same for a pod of which only the directory is left. */
+  async removeOrphan(podUid: string): Promise<void> {
+    const { storage } = this.#options;
+    if (!storage) return;
+    const directory = join(storage.rootDirectory, 'pods', podUid);
+    const mounts = await storage.mounts.mountsUnder(directory);
+    // Deepest first.
+    for (const mount of mounts.toSorted((a, b) => b.length - a.length)) await storage.mounts.unmount(mount);
+    await rm(join(directory, 'volume-subpaths'), { recursive: true, force: true });
+    await rm(join(directory, 'volumes'), { recursive: true, force: true });
+    await rm(join(storage.rootDirectory, 'memory', podUid), { recursive: true, force: true });
+  }
+
+  /** Uids of pods that have something on the disk. */
+  async podsOnDisk(): Promise<Set<string>> {
+    const { storage } = this.#options;
+    const uids = new Set<string>();
+    for (const directory of storage ? ['pods', 'memory'] : []) {
+      const names = await readdir(join(storage!.rootDirectory, directory)).catch((error: unknown) => {
+        if (isErrno(error, 'ENOENT')) return [];
+        throw error;
+      });
+      for (const name of names) uids.add(name);
+    }
+    return uids;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error('the node agent stops'));
+    const updates = [...this.#mounted.values()].map(({ timer, updating }) => {
+      timer?.cancel();
+      return updating;
+    });
+    await Promise.allSettled(updates);
+    this.#mounted.clear();
+  }
+
+  #sources(): PayloadSources {
+    const { references, tokens, storage, allocatable } = this.#options;
+    return { references, tokens: storage ? tokens : undefined, allocatable };
+  }
+
+  async #make(pod: Pod, volume: Volume, signal: AbortSignal): Promise<string | undefined> {
+    const { storage, clock } = this.#options;
+    const type = typeOf(volume);
+    if (!SUPPORTED.has(type))
+      throw new VolumeError(
+        `volumes of type ${type} are not supported by this node agent (supported: ${[...SUPPORTED].join(', ')})`,
+      );
+    const payload = await volumePayload(pod, volume, this.#sources(), signal);
+    if (!storage) return undefined;
+    if (volume.hostPath) return prepareHostPath(volume.hostPath);
+    const path = await this.#place(storage, pod, volume);
+    await mkdir(path, { recursive: true });
+    const fsGroup = pod.spec.securityContext?.fsGroup;
+    if (payload) {
+      await chmod(path, 0o755);
+      await writePayload(path, payload, fsGroup === undefined ? {} : { gid: fsGroup }, clock.now());
+      return path;
+    }
+    await this.#makeEmptyDir(storage, pod, volume, path);
+    if (fsGroup !== undefined) {
+      const policy = pod.spec.securityContext?.fsGroupChangePolicy ?? 'Always';
+      await setVolumeOwnership(path, fsGroup, { readOnly: false, policy });
+    }
+    return path;
+  }
+
+  async #place(storage: HostStorage, pod: Pod, volume: Volume): Promise<string> {
+    const plugin = pluginOf(volume)!;
+    const paths = podPaths(storage, pod);
+    if (plugin === 'configmap' || plugin === 'empty-dir') return volumePath(paths, plugin, volume.name);
+    const memory = await this.#memoryDirectory(storage);
+    return join(memory, pod.metadata.uid, `kubernetes.io~${plugin}`, volume.name);
+  }
+
+  /** The node's tmpfs; mounted once, and found mounted after a restart of the agent. */
+  #memoryDirectory(storage: HostStorage): Promise<string> {
+    this.#memory ??= (async () => {
+      const path = join(storage.rootDirectory, 'memory');
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      if (!(await storage.mounts.mountsUnder(path)).includes(path)) await storage.mounts.mountTmpfs(path, {});
+      // Containers reach their volumes by bind mounts; nobody else has business here.
+      await chmod(path, 0o700);
+      return path;
+    })();
+    this.#memory.catch(() => (this.#memory = undefined));
+    return this.#memory;
+  }
+
+  async #makeEmptyDir(storage: HostStorage, pod: Pod, volume: Volume, path: string): Promise<void> {
+    const { medium = '', sizeLimit } = volume.emptyDir ?? {};
+    if (medium === 'Memory') {
+      const limits = [
+        sizeLimit === undefined ? undefined : quantityToNumber(sizeLimit),
+        podLimits(pod).get('memory'),
+      ];
+      const bounds = limits.filter((limit) => limit !== undefined && limit > 0) as number[];
+      const mounted = (await storage.mounts.mountsUnder(path)).includes(path);
+      if (!mounted)
+        await storage.mounts.mountTmpfs(path, bounds.length > 0 ? { sizeBytes: Math.min(...bounds) } : {});
+    } else if (medium !== '')
+      throw new VolumeError(`emptyDir medium ${JSON.stringify(medium)} is not supported by this node agent`);
+    await chmod(path, 0o777);
+  }
+
+  async #update(mounted: Mounted): Promise<void> {
+    const { clock, logger } = this.#options;
+    const { pod } = mounted;
+    try {
+      for (const volume of pod.spec.volumes ?? []) {
+        const path = mounted.paths.get(volume.name);
+        if (path === undefined) continue;
+        const payload = await volumePayload(pod, volume, this.#sources(), this.#stop.signal);
+        if (!payload || this.#mounted.get(pod.metadata.uid) !== mounted) continue;
+        const gid = pod.spec.securityContext?.fsGroup;
+        await writePayload(path, payload, gid === undefined ? {} : { gid }, clock.now());
+      }
+      this.#scheduleRenewal(mounted);
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      // What was written before stays: a running pod keeps the last good content.
+      logger.warn(
+        { err: error, pod: pod.metadata.name },
+        'the content of a volume could not be brought up to date',
+      );
+      this.#schedule(mounted, UPDATE_RETRY_MS);
+    }
+  }
+
+  #scheduleRenewal(mounted: Mounted): void {
+    const due = this.#options.tokens.nextRenewal(mounted.pod.metadata.uid);
+    if (due !== undefined) this.#schedule(mounted, Math.max(0, due - this.#options.clock.now()));
+  }
+
+  #schedule(mounted: Mounted, delay: number): void {
+    mounted.timer?.cancel();
+    if (this.#stop.signal.aborted || this.#mounted.get(mounted.pod.metadata.uid) !== mounted) return;
+    mounted.timer = this.#options.clock.setTimer(delay, () => this.refresh(mounted.pod.metadata.uid));
+  }
+}
