@@ -121,3 +121,27 @@ function parseSettings(text: string, paths: ClusterPaths): ClusterSettings {
   }
   return settings as ClusterSettings;
 }
+
+/** What a running cluster says of itself (`bulkhead status`). */
+export interface ClusterStatus {
+  readonly version: string;
+  readonly kubernetesVersion: string;
+  readonly pid: number;
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  readonly mode: ClusterSettings['mode'];
+  readonly url: string;
+  readonly residentBytes: number;
+  readonly store: { readonly revision: number; readonly bytes: number };
+  readonly nodes: readonly { readonly name: string; readonly ready: boolean; readonly message?: string }[];
+  readonly pods: { readonly running: number; readonly total: number };
+}
+
+/** How our cluster, user and context are called in kubeconfigs. */
+export const CLUSTER_NAME = 'bulkhead';
+
+/** The kubeconfig that kubectl uses: the first of KUBECONFIG, else ~/.kube/config. */
+export function userKubeconfig(): string {
+  const named = process.env['KUBECONFIG']?.split(':').find((path) => path !== '');
+  return named ?? join(homedir(), '.kube', 'config');
+}

@@ -1,0 +1,214 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { callControl, NotRunningError } from '../../cluster/control.ts';
+import { type ClusterPaths, type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
+import { type StartedCluster, startOnMachine, type UpOptions } from '../../cluster/up.ts';
+import {
+  type Command,
+  CommandError,
+  numberOption,
+  type OptionValues,
+  stateOption,
+  stringOption,
+  UsageError,
+} from '../command.ts';
+import { note, style } from '../terminal.ts';
+import { VERSION } from '../version.ts';
+
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+
+export const upOptions = {
+  ...stateOption,
+  detach: {
+    type: 'boolean',
+    short: 'd',
+    description: 'return when the cluster is ready; it runs on in the background',
+  },
+  simulate: { type: 'string', value: 'N', description: 'N nodes without containers: no root, any system' },
+  ephemeral: { type: 'boolean', description: 'keep the objects in memory only' },
+  address: { type: 'string', value: 'IP', description: 'where the API server listens (default: 127.0.0.1)' },
+  port: { type: 'string', value: 'PORT', description: 'its port (default: 6443)' },
+  'kubelet-port': {
+    type: 'string',
+    value: 'PORT',
+    description: 'the port of the node agent (default: 10250)',
+  },
+  'node-name': {
+    type: 'string',
+    value: 'NAME',
+    description: 'the name of the node (default: the host name)',
+  },
+  'pod-cidr': {
+    type: 'string',
+    value: 'CIDR',
+    description: 'the range of pod addresses (default: 10.244.0.0/24)',
+  },
+  'service-cidr': {
+    type: 'string',
+    value: 'CIDR',
+    description: 'the range of service addresses (default: 10.96.0.0/16)',
+  },
+  bridge: {
+    type: 'string',
+    value: 'NAME',
+    description: 'the bridge of the pod network (default: bulkhead0)',
+  },
+  'insecure-registry': {
+    type: 'string',
+    value: 'HOST',
+    multiple: true,
+    description: 'a registry without TLS (loopback ones need no mention)',
+  },
+  kubeconfig: {
+    type: 'string',
+    value: 'FILE',
+    description: 'merge the cluster into this kubeconfig (default: ~/.kube/config; "none": into none)',
+  },
+  'log-level': { type: 'string', value: 'LEVEL', description: `one of ${levels.join(', ')} (default: warn)` },
+} as const;
+
+export const up: Command = {
+  name: 'up',
+  usage: '[OPTIONS]',
+  summary: 'Starts the cluster on this machine, or goes on with the one that is kept here.',
+  help: `
+  sudo bulkhead up                  in the foreground; Ctrl-C stops it, with its pods
+  sudo bulkhead up --detach         in the background; bulkhead status, bulkhead down
+  bulkhead up --simulate 3          three nodes whose pods only pretend to run
+
+The cluster's data is below --state-dir and stays when it stops. When the process is killed or gets SIGTERM (a restart
+by an init system), the containers run on, and the next up takes them over. Ctrl-C and bulkhead down stop them too.
+
+The administrator's kubeconfig is merged into yours as the context "bulkhead", which becomes the current one if there
+is none.`,
+  options: upOptions,
+  positionals: { least: 0, most: 0 },
+  run: async ({ values }) => {
+    const options = upOptionsFrom(values);
+    await refuseSecond(options.paths);
+    if (values['detach'] === true) {
+      const started = performance.now();
+      const status = await startDetached(options.paths, process.argv.slice(2));
+      note(`${style.green('✔')} the cluster is ready at ${status.url} (${seconds(started)})`);
+      tellNext();
+      return 0;
+    }
+    return runInForeground(options, (cluster) => {
+      if (cluster.kubeconfig)
+        note(
+          `  kubeconfig    ${cluster.kubeconfig.path}${cluster.kubeconfig.current ? '' : ', context bulkhead'}`,
+        );
+      tellNext();
+      note(style.dim('  Ctrl-C stops the cluster'));
+    });
+  },
+};
+
+export function upOptionsFrom(values: OptionValues): UpOptions {
+  const paths = defaultPaths(stringOption(values, 'state-dir'));
+  const simulate = numberOption(values, 'simulate', { least: 1, most: 1000 });
+  const logLevel = stringOption(values, 'log-level') ?? 'warn';
+  if (!(levels as readonly string[]).includes(logLevel)) {
+    throw new UsageError(`--log-level is one of ${levels.join(', ')}, not "${logLevel}"`);
+  }
+  return {
+    paths,
+    version: VERSION,
+    simulate,
+    ephemeral: values['ephemeral'] === true,
+    address: stringOption(values, 'address') ?? '127.0.0.1',
+    port: numberOption(values, 'port', { least: 0, most: 65535 }) ?? 6443,
+    kubeletPort: numberOption(values, 'kubelet-port', { least: 0, most: 65535 }) ?? 10250,
+    nodeName: stringOption(values, 'node-name'),
+    podCidr: stringOption(values, 'pod-cidr'),
+    serviceCidr: stringOption(values, 'service-cidr'),
+    bridge: stringOption(values, 'bridge'),
+    insecureRegistries: (values['insecure-registry'] as readonly string[] | undefined) ?? [],
+    kubeconfig: stringOption(values, 'kubeconfig'),
+    logLevel: logLevel as (typeof levels)[number],
+  };
+}
+
+const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(2)} s`;
+
+function tellNext(): void {
+  note(`  try           ${style.cyan('kubectl --context bulkhead get nodes')}`);
+}
+
+/** One state directory, one process. */
+async function refuseSecond(paths: ClusterPaths): Promise<void> {
+  let running: ClusterStatus;
+  try {
+    running = (await callControl(paths.controlSocket, 'status')) as ClusterStatus;
+  } catch (error) {
+    if (error instanceof NotRunningError) return;
+    throw error;
+  }
+  throw new CommandError(
+    `the cluster in ${paths.state} already runs (process ${running.pid}, ${running.url}).\n` +
+      'See how it is: bulkhead status. Stop it: bulkhead down. Another one beside it needs its own --state-dir, --port,\n' +
+      '--kubelet-port, --pod-cidr and --bridge.',
+  );
+}
+
+/** Runs until the cluster is told to stop; `ready` is called when it can be used. Resolves with the exit code. */
+export async function runInForeground(
+  options: UpOptions,
+  ready: (cluster: StartedCluster) => void | Promise<void>,
+): Promise<number> {
+  const begun = performance.now();
+  const stop = Promise.withResolvers<{ keepContainers: boolean }>();
+  process.on('SIGINT', () => stop.resolve({ keepContainers: false }));
+  process.on('SIGTERM', () => stop.resolve({ keepContainers: true }));
+  process.on('SIGHUP', () => stop.resolve({ keepContainers: true }));
+  note(`${style.bold('bulkhead')} ${VERSION}`);
+  const cluster = await startOnMachine(
+    {
+      ...options,
+      onStep: (step) =>
+        note(`${style.green('✔')} ${step.name.padEnd(13)} ${step.detail} ${style.dim(seconds(begun))}`),
+    },
+    (request) => stop.resolve(request),
+  );
+  let code = 0;
+  try {
+    process.send?.({ ready: true });
+    await ready(cluster);
+  } catch (error) {
+    note(`${style.red('bulkhead:')} ${(error as Error).message}`);
+    code = 1;
+    stop.resolve({ keepContainers: false });
+  }
+  const { keepContainers } = await stop.promise;
+  note(keepContainers ? 'stopping; the containers run on …' : 'stopping the pods and the cluster …');
+  // A second Ctrl-C does not wait.
+  process.once('SIGINT', () => process.exit(130));
+  await cluster.stop({ keepContainers });
+  return code;
+}
+
+/** Starts this program once more, in the background, and waits until it is ready or has failed. */
+export async function startDetached(paths: ClusterPaths, args: readonly string[]): Promise<ClusterStatus> {
+  await mkdir(paths.state, { recursive: true, mode: 0o700 });
+  const log = openSync(paths.log, 'a', 0o600);
+  const own = args.filter((arg) => arg !== '--detach' && arg !== '-d');
+  const child = spawn(process.execPath, [process.argv[1]!, ...own], {
+    detached: true,
+    stdio: ['ignore', log, log, 'ipc'],
+    env: { ...process.env, NO_COLOR: '1' },
+    cwd: '/',
+  });
+  const outcome = await Promise.race([
+    once(child, 'message').then(() => 'ready' as const),
+    once(child, 'exit').then(() => 'ended' as const),
+  ]);
+  if (outcome === 'ended') {
+    const said = (await readFile(paths.log, 'utf8')).trim().split('\n').slice(-12).join('\n');
+    throw new CommandError(`the cluster did not start; the end of ${paths.log} says:\n${said}`);
+  }
+  child.disconnect();
+  child.unref();
+  return (await callControl(paths.controlSocket, 'status')) as ClusterStatus;
+}
