@@ -36,14 +36,14 @@ export class FrameReader {
   /** Where the frames end at the latest. */
   readonly #limit: number;
   /** #length bytes of the file from #start on. */
-  #window = Buffer.allocUnsafeSlow(2 * READ_SIZE);
+  #window: Buffer;
   #start: number;
   #length = 0;
   /** Of the next frame. */
   #offset: number;
   /** What follows the window, as soon as it is there. */
   #ahead: Promise<Buffer> | undefined;
-  readonly #aheadBuffer = Buffer.allocUnsafeSlow(READ_SIZE);
+  readonly #aheadBuffer: Buffer;
 
   constructor(
     file: StoreFile,
@@ -54,6 +54,9 @@ export class FrameReader {
     this.#start = options.start;
     this.#offset = options.start;
     this.#limit = options.limit;
+    const readSize = Math.min(READ_SIZE, Math.max(0, options.limit - options.start));
+    this.#window = Buffer.allocUnsafeSlow(2 * readSize);
+    this.#aheadBuffer = Buffer.allocUnsafeSlow(readSize);
   }
 
   /** The next frame, a bad one (then there is no going on), or undefined at the limit. */
@@ -112,7 +115,7 @@ export class FrameReader {
   /** The bytes behind the window. */
   async #read(): Promise<Buffer> {
     const position = this.#start + this.#length;
-    const buffer = this.#aheadBuffer.subarray(0, Math.min(READ_SIZE, this.#limit - position));
+    const buffer = this.#aheadBuffer.subarray(0, this.#limit - position);
     return buffer.subarray(0, await this.#file.read(buffer, position));
   }
 }

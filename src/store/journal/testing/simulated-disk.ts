@@ -4,7 +4,7 @@
 
 import { basename, dirname } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
-import type { OpenMode, StoreFile, StoreFiles } from '../files.ts';
+import type { StoreFile, StoreFiles } from '../files.ts';
 import { SECTOR_SIZE } from '../format.ts';
 import { StoreLockedError } from '../lock.ts';
 
@@ -27,7 +27,7 @@ class Inode {
 /** One change of a directory that is not on disk yet. */
 type NameChange = { readonly name: string; readonly inode: Inode | undefined };
 
-export class SimulatedDisk implements StoreFiles {
+export class SimulatedDisk {
   readonly #random: () => number;
   #names = new Map<string, Inode>();
   #durableNames = new Map<string, Inode>();
@@ -91,63 +91,67 @@ export class SimulatedDisk implements StoreFiles {
     }
   }
 
-  // ---- StoreFiles ----
+  /** The store's process dies: what it had under way never ends, but the system goes on with all it was given. */
+  killProcess(): void {
+    this.#boot++;
+    this.#locked = false;
+  }
 
-  async makeDirectory(): Promise<void> {}
-
-  async lock(directory: string): Promise<() => Promise<void>> {
-    if (this.#locked) throw new StoreLockedError(directory, 'another store');
-    this.#locked = true;
+  /** The disk as one process sees it, until that dies. */
+  mount(): StoreFiles {
     const boot = this.#boot;
-    return async () => {
-      if (boot === this.#boot) this.#locked = false;
+    return {
+      makeDirectory: async () => {},
+      lock: async (directory) => {
+        await this.#alive(boot);
+        if (this.#locked) throw new StoreLockedError(directory, 'another store');
+        this.#locked = true;
+        return async () => {
+          if (boot === this.#boot) this.#locked = false;
+        };
+      },
+      list: async () => {
+        await this.#alive(boot);
+        return Array.from(this.#names, ([name, { cached }]) => ({ name, size: cached.length }));
+      },
+      open: async (path, mode) => {
+        const name = basename(path);
+        await this.#begin('open', name, boot);
+        let inode = this.#names.get(name);
+        if (mode === 'read' || mode === 'modify durable') {
+          if (inode === undefined) throw systemError('ENOENT', path);
+        } else if (inode === undefined) {
+          inode = new Inode();
+          this.#changeName({ name, inode });
+        } else {
+          inode.cached = Buffer.alloc(0);
+        }
+        return this.#file(name, inode, mode.endsWith('durable'), boot);
+      },
+      rename: async (from, to) => {
+        await this.#begin('rename', basename(from), boot);
+        const inode = this.#names.get(basename(from));
+        if (inode === undefined || dirname(from) !== dirname(to)) throw systemError('ENOENT', from);
+        // The new name first: whatever of this is on disk after a power cut, the file has a name.
+        this.#changeName({ name: basename(to), inode });
+        this.#changeName({ name: basename(from), inode: undefined });
+      },
+      remove: async (path) => {
+        await this.#begin('remove', basename(path), boot);
+        if (!this.#names.has(basename(path))) throw systemError('ENOENT', path);
+        this.#changeName({ name: basename(path), inode: undefined });
+      },
+      syncDirectory: async () => {
+        await this.#begin('syncDirectory', '.', boot);
+        for (const change of this.#nameChanges) applyName(this.#durableNames, change);
+        this.#nameChanges = [];
+      },
     };
-  }
-
-  async list(): Promise<{ name: string; size: number }[]> {
-    return Array.from(this.#names, ([name, { cached }]) => ({ name, size: cached.length }));
-  }
-
-  async open(path: string, mode: OpenMode): Promise<StoreFile> {
-    const name = basename(path);
-    await this.#begin('open', name);
-    let inode = this.#names.get(name);
-    if (mode === 'read' || mode === 'modify durable') {
-      if (inode === undefined) throw systemError('ENOENT', path);
-    } else if (inode === undefined) {
-      inode = new Inode();
-      this.#changeName({ name, inode });
-    } else {
-      inode.cached = Buffer.alloc(0);
-    }
-    return this.#file(name, inode, mode.endsWith('durable'));
-  }
-
-  async rename(from: string, to: string): Promise<void> {
-    await this.#begin('rename', basename(from));
-    const inode = this.#names.get(basename(from));
-    if (inode === undefined || dirname(from) !== dirname(to)) throw systemError('ENOENT', from);
-    // One change in the file system's journal; here the new name first, so that the file has one in any case.
-    this.#changeName({ name: basename(to), inode });
-    this.#changeName({ name: basename(from), inode: undefined });
-  }
-
-  async remove(path: string): Promise<void> {
-    await this.#begin('remove', basename(path));
-    if (!this.#names.has(basename(path))) throw systemError('ENOENT', path);
-    this.#changeName({ name: basename(path), inode: undefined });
-  }
-
-  async syncDirectory(): Promise<void> {
-    await this.#begin('syncDirectory', '.');
-    for (const change of this.#nameChanges) applyName(this.#durableNames, change);
-    this.#nameChanges = [];
   }
 
   // ---- inside ----
 
-  #file(name: string, inode: Inode, durable: boolean): StoreFile {
-    const boot = this.#boot;
+  #file(name: string, inode: Inode, durable: boolean, boot: number): StoreFile {
     return {
       write: async (buffers, position) => {
         await this.#begin('write', name, boot, () => {
@@ -169,7 +173,7 @@ export class SimulatedDisk implements StoreFiles {
         if (fits < bytes.length) throw systemError('ENOSPC', name);
       },
       read: async (buffer, position) => {
-        if (boot !== this.#boot) return never();
+        await this.#alive(boot);
         return inode.cached.copy(buffer, 0, Math.min(position, inode.cached.length));
       },
       truncate: async (length) => {
@@ -211,12 +215,12 @@ export class SimulatedDisk implements StoreFiles {
   async #begin(
     operation: DiskOperation,
     name: string,
-    boot = this.#boot,
+    boot: number,
     onFault: () => void = () => {},
   ): Promise<void> {
-    if (boot !== this.#boot) await never();
+    await this.#alive(boot);
     this.onOperation(operation, name);
-    if (boot !== this.#boot) await never();
+    await this.#alive(boot);
     try {
       this.fault(operation, name);
     } catch (error) {
@@ -227,7 +231,12 @@ export class SimulatedDisk implements StoreFiles {
 
   async #waitForDisk(boot: number): Promise<void> {
     await immediate();
-    if (boot !== this.#boot) await never();
+    await this.#alive(boot);
+  }
+
+  /** A dead process never gets an answer. */
+  async #alive(boot: number): Promise<void> {
+    if (boot !== this.#boot) await new Promise(() => {});
   }
 
   #changeName(change: NameChange): void {
@@ -238,10 +247,6 @@ export class SimulatedDisk implements StoreFiles {
 
 export function systemError(code: string, name: string): NodeJS.ErrnoException {
   return Object.assign(new Error(`${code}: simulated, ${name}`), { code });
-}
-
-function never(): Promise<never> {
-  return new Promise(() => {});
 }
 
 function applyName(names: Map<string, Inode>, { name, inode }: NameChange): void {
