@@ -1,7 +1,7 @@
 // RuntimeClass: a pod that names one gets its overhead, node selector and tolerations (KEP-585, KEP-688).
 
 import { isDeepStrictEqual } from 'node:util';
-import { canonicalQuantity, goQuote } from '../../api/index.ts';
+import { compareQuantities, goQuote } from '../../api/index.ts';
 import type { Pod, Toleration } from '../../api/types/core-v1.ts';
 import type { RuntimeClass } from '../../api/types/node-v1.ts';
 import type { AdmissionAttributes, AdmissionPlugin, ObjectReader } from '../chain.ts';
@@ -9,11 +9,9 @@ import { isFor, objectAs, refusal } from './refusal.ts';
 
 type Amounts = Readonly<Record<string, string>>;
 
-const sameAmounts = (a: Amounts, b: Amounts): boolean => {
-  const canonical = (amounts: Amounts): Amounts =>
-    Object.fromEntries(Object.entries(amounts).map(([name, text]) => [name, canonicalQuantity(text)]));
-  return isDeepStrictEqual(canonical(a), canonical(b));
-};
+const sameAmounts = (a: Amounts, b: Amounts): boolean =>
+  Object.keys(a).length === Object.keys(b).length &&
+  Object.entries(a).every(([name, text]) => b[name] !== undefined && compareQuantities(text, b[name]) === 0);
 
 export function runtimeClassPlugin(reader: ObjectReader): AdmissionPlugin {
   const classOf = async (attributes: AdmissionAttributes, pod: Pod): Promise<RuntimeClass | undefined> => {
