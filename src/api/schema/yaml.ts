@@ -28,6 +28,10 @@ const GREATEST_LENGTH = 2 ** 20;
 /** Tags of YAML 1.1 that sigs.k8s.io/yaml does not resolve when it makes JSON. */
 const UNWANTED = new Set(['timestamp', 'intTime', 'floatTime']);
 
+function isNothing(contents: unknown): boolean {
+  return contents === null || (isScalar(contents) && contents.value === null);
+}
+
 export function parseYaml(text: string): ParsedYaml {
   if (text.length > GREATEST_LENGTH)
     throw new YamlSyntaxError(`yaml: the body is longer than ${GREATEST_LENGTH} bytes; send it as JSON`);
@@ -60,7 +64,7 @@ export function parseYaml(text: string): ParsedYaml {
   }
   const document = documents[0];
   if (!Array.isArray(documents) || !document) return { value: null, duplicates: [] };
-  if (documents.slice(1).some((d) => d.contents !== null))
+  if (documents.slice(1).some((d) => !isNothing(d.contents)))
     throw new YamlSyntaxError('yaml: the body holds more than one document; send them one by one');
   const problem = document.errors[0];
   if (problem) {
