@@ -159,12 +159,16 @@ export interface StreamingResource {
 
 export interface StreamingRequest {
   readonly method: string;
+  /** The request's path and query as they came. */
+  readonly url: string;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   readonly body: AsyncIterable<Uint8Array>;
   /** Writes the status line and headers; then chunks go through `write` (resolves when there is room for more). */
   respond(status: number, headers: Readonly<Record<string, string | readonly string[]>>): void;
   write(chunk: Uint8Array): Promise<void>;
   end(): void;
+  /** Breaks the answer off, so that the client sees that it is not whole. */
+  abort(): void;
 }
 
 export interface StreamingUpgrade {
