@@ -2,6 +2,8 @@
 // has its counterpart in the other, so nothing is lost either way.
 
 import type { MutableObject, ResourceDefinition } from '../definition.ts';
+import { typeSchema } from '../schema/builtin.ts';
+import { normalise } from '../schema/normalise.ts';
 
 /** events.k8s.io/v1 name → v1 name. */
 const FIELDS: readonly (readonly [events: string, core: string])[] = [
@@ -21,31 +23,23 @@ const FIELDS: readonly (readonly [events: string, core: string])[] = [
   ['reportingInstance', 'reportingInstance'],
 ];
 
-/** Present in every object of the shape, whether the client gave it or not. */
-const ALWAYS = new Map<string, () => unknown>([
-  ['involvedObject', () => ({})],
-  ['source', () => ({})],
-  ['reportingComponent', () => ''],
-  ['reportingInstance', () => ''],
-]);
+/** Both shapes have their own idea of what is there without a value: the result is put into normal form. */
+function inForm(type: string, object: MutableObject): MutableObject {
+  const out: MutableObject = { kind: '', apiVersion: '', metadata: {} };
+  normalise(typeSchema(type), object, out, { strict: false });
+  return out;
+}
 
 export const eventConversion: NonNullable<ResourceDefinition['conversion']> = {
   toStorage(object: MutableObject): MutableObject {
     const out: MutableObject = { kind: 'Event', apiVersion: 'v1', metadata: object.metadata };
-    for (const [from, to] of FIELDS) {
-      const value = object[from] ?? ALWAYS.get(to)?.();
-      if (value !== undefined) out[to] = value;
-    }
-    return out;
+    for (const [from, to] of FIELDS) out[to] = object[from];
+    return inForm('io.k8s.api.core.v1.Event', out);
   },
 
   fromStorage(object: MutableObject): MutableObject {
     const out: MutableObject = { kind: 'Event', apiVersion: 'events.k8s.io/v1', metadata: object.metadata };
-    for (const [to, from] of FIELDS) {
-      const value = object[from];
-      // Always there in the core shape, omitempty in this one.
-      if (value !== undefined && value !== '') out[to] = value;
-    }
-    return out;
+    for (const [to, from] of FIELDS) out[to] = object[from];
+    return inForm('io.k8s.api.events.v1.Event', out);
   },
 };

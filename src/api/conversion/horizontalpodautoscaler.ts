@@ -244,12 +244,17 @@ function toV2(object: MutableObject, annotations: Readonly<Record<string, string
   return out;
 }
 
+function inForm(object: MutableObject): MutableObject {
+  const out: MutableObject = { kind: '', apiVersion: '', metadata: {} };
+  normalise(typeSchema('io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler'), object, out, { strict: false });
+  return out;
+}
+
 export const autoscalerConversion: NonNullable<ResourceDefinition['conversion']> = {
   toStorage(object: MutableObject): MutableObject {
-    const schema = typeSchema('io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler');
-    let out: MutableObject = { kind: '', apiVersion: '', metadata: {} };
+    let out: MutableObject;
     try {
-      normalise(schema, toV2(object, object.metadata.annotations ?? {}), out, { strict: false });
+      out = inForm(toV2(object, object.metadata.annotations ?? {}));
     } catch (error) {
       // What stands in an annotation is the client's text, checked by nobody: when it does not fit, it is ignored.
       if (
@@ -260,7 +265,7 @@ export const autoscalerConversion: NonNullable<ResourceDefinition['conversion']>
         )
       )
         throw error;
-      out = toV2(object, {});
+      out = inForm(toV2(object, {}));
     }
     defaultHorizontalPodAutoscalerV2(out);
     return out;
