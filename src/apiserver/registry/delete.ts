@@ -113,7 +113,8 @@ function checkPreconditions(
 }
 
 function planRemoval(stored: ResourceDefinition, old: KubeObject, options: DeleteOptions, now: number): Plan {
-  const object = structuredClone(old) as unknown as MutableObject;
+  // The rest of the object is shared with the old one: only metadata and status are made anew.
+  const object = { ...old, metadata: { ...old.metadata } } as unknown as MutableObject;
   const { metadata } = object;
   if (stored.group === '' && stored.resource === 'namespaces')
     return planNamespaceRemoval(stored, object, options, now);

@@ -32,11 +32,10 @@ const status: PartRules = {
       return;
     }
     const { status: mine } = object;
-    const { resourceVersion } = object.metadata;
-    takeOver(object, old);
+    takeOverContent(object, old);
+    object.metadata = { ...old.metadata } as MutableObject['metadata'];
     if (mine === undefined) delete object['status'];
     else object['status'] = mine;
-    if (resourceVersion !== undefined) object.metadata.resourceVersion = resourceVersion;
   },
   validate: ({ strategy }, object, old) => strategy.validateStatusUpdate?.(object, old) ?? [],
 };
@@ -58,8 +57,8 @@ const approval: PartRules = {
   prepare(_stored, object, old) {
     const { conditions } = (object['status'] ?? {}) as { readonly conditions?: unknown };
     takeOverContent(object, old);
-    const before = (old as unknown as { readonly status?: object }).status ?? {};
-    object['status'] = { ...structuredClone(before), ...(conditions === undefined ? {} : { conditions }) };
+    const before = (old as unknown as { readonly status?: object }).status;
+    object['status'] = { ...before, ...(conditions === undefined ? {} : { conditions }) };
   },
   validate: ({ strategy }, object, old) => strategy.validateStatusUpdate?.(object, old) ?? [],
 };
@@ -70,9 +69,8 @@ const ephemeralContainers: PartRules = {
   prepare(_stored, object, old) {
     const { ephemeralContainers: mine } = (object['spec'] ?? {}) as Partial<PodSpec>;
     takeOverContent(object, old);
-    const spec = object['spec'] as Partial<PodSpec>;
-    if (mine === undefined) delete spec.ephemeralContainers;
-    else spec.ephemeralContainers = mine;
+    const { ephemeralContainers: _before, ...spec } = podSpec(old);
+    object['spec'] = mine === undefined ? spec : { ...spec, ephemeralContainers: mine };
   },
   validate({ strategy }, object, old) {
     const errors: FieldError[] = [];
@@ -105,9 +103,14 @@ const resize: PartRules = {
   prepare(_stored, object, old) {
     const mine = (object['spec'] ?? {}) as Partial<PodSpec>;
     takeOverContent(object, old);
-    const spec = object['spec'] as PodSpec;
-    resizeContainers(spec.containers, mine.containers);
-    resizeContainers(spec.initContainers ?? [], mine.initContainers);
+    const { initContainers, ...spec } = podSpec(old);
+    object['spec'] = {
+      ...spec,
+      containers: resized(spec.containers, mine.containers),
+      ...(initContainers === undefined
+        ? {}
+        : { initContainers: resized(initContainers, mine.initContainers) }),
+    };
   },
   validate({ strategy }, object, old) {
     const errors: FieldError[] = [];
@@ -143,18 +146,20 @@ const resize: PartRules = {
 
 type Container = PodSpec['containers'][number];
 
-function resizeContainers(
-  containers: Container[],
-  wanted: readonly Pick<Container, 'name' | 'resources' | 'resizePolicy'>[] | undefined,
-): void {
-  for (const container of containers) {
+function resized(
+  containers: readonly Container[],
+  wanted: readonly Container[] | undefined,
+): readonly Container[] {
+  return containers.map((container) => {
     const other = wanted?.find(({ name }) => name === container.name);
-    if (other === undefined) continue;
-    if (other.resources === undefined) delete container.resources;
-    else container.resources = other.resources;
-    if (other.resizePolicy === undefined) delete container.resizePolicy;
-    else container.resizePolicy = other.resizePolicy;
-  }
+    if (other === undefined) return container;
+    const { resources: _resources, resizePolicy: _policy, ...rest } = container;
+    return {
+      ...rest,
+      ...(other.resources === undefined ? {} : { resources: other.resources }),
+      ...(other.resizePolicy === undefined ? {} : { resizePolicy: other.resizePolicy }),
+    };
+  });
 }
 
 function podSpec(object: KubeObject): PodSpec {
@@ -165,19 +170,11 @@ function ephemeralOf(object: KubeObject): readonly EphemeralContainer[] {
   return podSpec(object).ephemeralContainers ?? [];
 }
 
-/** Everything from the old object, metadata included. */
-function takeOver(object: MutableObject, old: KubeObject): void {
-  const copy = structuredClone(old) as unknown as MutableObject;
-  delete copy.metadata.resourceVersion;
-  for (const field of Object.keys(object)) delete object[field];
-  Object.assign(object, copy);
-}
-
-/** Everything but metadata from the old object. */
+/** Everything but metadata from the old object. The values are shared with it: it is frozen. */
 function takeOverContent(object: MutableObject, old: KubeObject): void {
   const { metadata } = object;
-  takeOver(object, old);
-  object.metadata = metadata;
+  for (const field of Object.keys(object)) delete object[field];
+  Object.assign(object, old, { metadata });
 }
 
 const rules: Readonly<Record<string, PartRules>> = {

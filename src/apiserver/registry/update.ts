@@ -29,7 +29,7 @@ import {
   orderMetadata,
 } from './object-meta.ts';
 import type { Answer, RegistryRequest } from './request.ts';
-import { sameFields } from './same-value.ts';
+import { sameFields, sameValue } from './same-value.ts';
 import { type PartRules, partRules } from './subresource-rules.ts';
 
 /** How often a write that loses against others starts over before the client is asked to try again. */
@@ -183,7 +183,11 @@ function prepareUpdate(
   rules.prepare(stored, object, old);
   if (!stored.strategy.generation) return;
   const before = old.metadata.generation ?? 0;
-  if (rules.generation && !sameFields(object, old, BESIDE_SPEC)) object.metadata.generation = before + 1;
+  const counts =
+    !sameFields(object, old, BESIDE_SPEC) ||
+    (stored.strategy.generationCountsAnnotations === true &&
+      !sameValue(object.metadata.annotations ?? {}, old.metadata.annotations ?? {}));
+  if (rules.generation && counts) object.metadata.generation = before + 1;
   else if (before > 0) object.metadata.generation = before;
 }
 

@@ -3,7 +3,6 @@
 
 import { badRequest, resourceExpired, type StatusError } from '../../api/errors.ts';
 import { FieldMatcher } from '../../api/fields.ts';
-import type { ObjectFilter } from '../cache/filter.ts';
 import type { ResourceCache } from '../cache/resource-cache.ts';
 import type { Subscription, SubscriptionStart, WatchSink } from '../cache/subscription.ts';
 import { type ListOptions, listOptions, parseResourceVersion } from '../request/options.ts';
