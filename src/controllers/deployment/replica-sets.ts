@@ -1,0 +1,178 @@
+// What a Deployment's ReplicaSets say: which is the new one, sizes, revisions, annotations, order. Pure.
+
+import { createHash } from 'node:crypto';
+import { timestampMs } from '../../api/index.ts';
+import type { Deployment, ReplicaSet } from '../../api/types/apps-v1.ts';
+import type { PodTemplateSpec } from '../../api/types/core-v1.ts';
+import { sameValue } from '../same-value.ts';
+
+export const TEMPLATE_HASH = 'pod-template-hash';
+export const REVISION = 'deployment.kubernetes.io/revision';
+export const REVISION_HISTORY = 'deployment.kubernetes.io/revision-history';
+export const DESIRED_REPLICAS = 'deployment.kubernetes.io/desired-replicas';
+export const MAX_REPLICAS = 'deployment.kubernetes.io/max-replicas';
+export const ROLLBACK_TO = 'deprecated.deployment.rollback.to';
+
+/** Annotations of the Deployment that its ReplicaSets do not get. */
+const OWN_ANNOTATIONS = new Set([
+  'kubectl.kubernetes.io/last-applied-configuration',
+  REVISION,
+  REVISION_HISTORY,
+  DESIRED_REPLICAS,
+  MAX_REPLICAS,
+  ROLLBACK_TO,
+]);
+/** How long the list of earlier revisions of one ReplicaSet may become. */
+const HISTORY_CHARACTERS = 2000;
+
+export function replicasOf(object: { readonly spec: { readonly replicas?: number } }): number {
+  return object.spec.replicas ?? 1;
+}
+
+export function totalReplicas(sets: readonly ReplicaSet[]): number {
+  return sets.reduce((sum, set) => sum + replicasOf(set), 0);
+}
+
+/** Sums a count of the status over the sets. */
+export function totalStatus(
+  sets: readonly ReplicaSet[],
+  count: 'replicas' | 'readyReplicas' | 'availableReplicas',
+): number {
+  return sets.reduce((sum, set) => sum + (set.status?.[count] ?? 0), 0);
+}
+
+export function activeSets(sets: readonly ReplicaSet[]): ReplicaSet[] {
+  return sets.filter((set) => replicasOf(set) > 0);
+}
+
+/** Oldest first; by name where they were made in the same second. */
+export function byCreation(a: ReplicaSet, b: ReplicaSet): number {
+  const age =
+    (timestampMs(a.metadata.creationTimestamp) ?? 0) - (timestampMs(b.metadata.creationTimestamp) ?? 0);
+  if (age !== 0) return age;
+  return a.metadata.name < b.metadata.name ? -1 : 1;
+}
+
+/** Largest first; of equals the newer. */
+export function bySizeNewer(a: ReplicaSet, b: ReplicaSet): number {
+  return replicasOf(b) - replicasOf(a) || byCreation(b, a);
+}
+
+/** Largest first; of equals the older. */
+export function bySizeOlder(a: ReplicaSet, b: ReplicaSet): number {
+  return replicasOf(b) - replicasOf(a) || byCreation(a, b);
+}
+
+export function byRevision(a: ReplicaSet, b: ReplicaSet): number {
+  return revisionOf(a) - revisionOf(b) || byCreation(a, b);
+}
+
+/** 0 where none is set, or none that can be read. */
+export function revisionOf(object: ReplicaSet | Deployment): number {
+  const text = object.metadata.annotations?.[REVISION];
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : 0;
+}
+
+/** The set made from the Deployment's template as it is now. Of several (a bug of the past) the oldest. */
+export function findNewSet(deployment: Deployment, sets: readonly ReplicaSet[]): ReplicaSet | undefined {
+  return sets
+    .toSorted(byCreation)
+    .find((set) => sameTemplate(set.spec.template ?? {}, deployment.spec.template));
+}
+
+/** Equal but for the hash label that the controller adds. */
+export function sameTemplate(a: PodTemplateSpec, b: PodTemplateSpec): boolean {
+  return sameValue(withoutHash(a), withoutHash(b));
+}
+
+export function withoutHash(template: PodTemplateSpec): PodTemplateSpec {
+  const labels = template.metadata?.labels;
+  if (labels?.[TEMPLATE_HASH] === undefined) return template;
+  const { [TEMPLATE_HASH]: _, ...rest } = labels;
+  return { ...template, metadata: { ...template.metadata, labels: rest } };
+}
+
+export function integerAnnotation(set: ReplicaSet, name: string): number | undefined {
+  const text = set.metadata.annotations?.[name];
+  return text !== undefined && /^-?\d+$/.test(text) ? Number(text) : undefined;
+}
+
+export function replicaAnnotations(desired: number, max: number): Record<string, string> {
+  return { [DESIRED_REPLICAS]: String(desired), [MAX_REPLICAS]: String(max) };
+}
+
+/** The annotations that the new set should have; undefined when it has them already. */
+export function annotationsOfNewSet(
+  deployment: Deployment,
+  existing: Readonly<Record<string, string>> | undefined,
+  revision: number,
+): Record<string, string> | undefined {
+  const annotations: Record<string, string> = { ...existing };
+  let changed = false;
+  for (const [key, value] of Object.entries(deployment.metadata.annotations ?? {})) {
+    if (OWN_ANNOTATIONS.has(key) || annotations[key] === value) continue;
+    annotations[key] = value;
+    changed = true;
+  }
+  const old = existing?.[REVISION];
+  const oldRevision = old === undefined ? 0 : Number(old);
+  if (Number.isInteger(oldRevision) && oldRevision < revision) {
+    annotations[REVISION] = String(revision);
+    changed = true;
+    // A set that had a revision and gets a new one is being rolled back to: the old one is remembered.
+    if (old !== undefined) annotations[REVISION_HISTORY] = historyWith(existing?.[REVISION_HISTORY], old);
+  }
+  return changed ? annotations : undefined;
+}
+
+function historyWith(history: string | undefined, revision: string): string {
+  if (!history) return revision;
+  const revisions = [...history.split(','), revision];
+  while (revisions.length > 1 && revisions.join(',').length > HISTORY_CHARACTERS) revisions.shift();
+  return revisions.join(',');
+}
+
+/** The annotations of a Deployment that is rolled back to this set. */
+export function annotationsOfRollback(deployment: Deployment, set: ReplicaSet): Record<string, string> {
+  const own = Object.entries(deployment.metadata.annotations ?? {}).filter(([key]) =>
+    OWN_ANNOTATIONS.has(key),
+  );
+  const theirs = Object.entries(set.metadata.annotations ?? {}).filter(([key]) => !OWN_ANNOTATIONS.has(key));
+  return Object.fromEntries([...own, ...theirs]);
+}
+
+/**
+ * A short name for a template: FNV-1a over its JSON with sorted keys, in letters and digits that spell no words.
+ * `collisions` makes another name when one was taken by a different template.
+ */
+export function templateHash(template: PodTemplateSpec, collisions: number | undefined): string {
+  let hash = 0x811c9dc5;
+  const mix = (byte: number): void => {
+    hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  };
+  for (const byte of Buffer.from(canonical(template))) mix(byte);
+  if (collisions !== undefined) for (const byte of Buffer.from(`#${collisions}`)) mix(byte);
+  return safeEncode(String(hash));
+}
+
+const SAFE = 'bcdfghjklmnpqrstvwxz2456789';
+
+function safeEncode(text: string): string {
+  return [...text].map((character) => SAFE[character.charCodeAt(0) % SAFE.length]).join('');
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
+}
+
+/** `<deployment>-<hash>`, shortened (with a digest of the whole) where it would be too long for a name. */
+export function replicaSetName(deployment: string, hash: string): string {
+  const longest = 253 - 1 - hash.length;
+  if (deployment.length <= longest) return `${deployment}-${hash}`;
+  const digest = createHash('sha256').update(deployment).digest('hex').slice(0, 8);
+  return `${deployment.slice(0, longest - 9)}-${digest}-${hash}`;
+}
