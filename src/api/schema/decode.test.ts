@@ -2,9 +2,20 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCatalog } from '../catalog.ts';
 import { StatusError } from '../errors.ts';
-import { type Decoded, type DecodeOptions, decode, decodeTarget, decodeValue } from './decode.ts';
+import { canonicalQuantity } from '../quantity.ts';
+import { typeSchema } from './builtin.ts';
+import {
+  type Decoded,
+  type DecodeOptions,
+  type DecodeTarget,
+  decode,
+  decodeTarget,
+  decodeValue,
+} from './decode.ts';
 import { encodeForStorage, storagePrefixText } from './encode.ts';
+import { CANONICAL_QUANTITY } from './normalise.ts';
 import { randomSource } from './testing/random.ts';
+import type { FieldSchema, ObjectSchema, TypeSchema } from './type-schema.ts';
 
 const strict: DecodeOptions = { contentType: 'json', fieldValidation: 'Strict' };
 
@@ -232,6 +243,15 @@ test('scalars are stored in their canonical spelling', () => {
   assert.deepEqual(decoded(SECRET, { data: { a: 'aGVs\nbG8=' } }).object['data'], { a: 'aGVsbG8=' });
 });
 
+test('quantities that are taken as canonical without a closer look are canonical', () => {
+  for (const digits of ['1', '9', '10', '99', '100', '500', '999'])
+    for (const suffix of ['', 'm', 'k', 'M', 'G', 'T', 'P', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'n', 'E', 'Ei']) {
+      if (CANONICAL_QUANTITY.test(digits + suffix))
+        assert.equal(canonicalQuantity(digits + suffix), digits + suffix);
+    }
+  assert.ok(CANONICAL_QUANTITY.test('128Mi') && !CANONICAL_QUANTITY.test('1024Mi'));
+});
+
 test('whole numbers that a double cannot hold are refused, never changed', () => {
   assert.match(
     refusal(POD, '{"spec":{"activeDeadlineSeconds":9007199254740993}}'),
@@ -397,4 +417,62 @@ test('hostile nesting is refused, not overflowed, in time that grows with the te
   const started = performance.now();
   assert.match(refusal(CONFIG_MAP, many), /duplicate field "data\.k1"/);
   assert.ok(performance.now() - started < 2000);
+});
+
+test('a custom resource keeps values of the wrong type for its own validation, and null where that is allowed', () => {
+  const field = (name: string, schema: TypeSchema, value?: unknown): [string, FieldSchema] => [
+    name,
+    { name, schema, required: false, presence: 'given', patchStrategy: [], default: value },
+  ];
+  const object = (fields: [string, FieldSchema][], more: Partial<ObjectSchema> = {}): ObjectSchema => ({
+    type: 'object',
+    name: '',
+    goType: '',
+    fields: new Map(fields),
+    atomic: false,
+    preserveUnknown: false,
+    embeddedResource: false,
+    always: [],
+    defaulted: fields.map(([, f]) => f).filter((f) => f.default !== undefined),
+    ...more,
+  });
+  const integer: TypeSchema = { type: 'integer', goType: '' };
+  const target: DecodeTarget = {
+    group: 'example.com',
+    version: 'v1',
+    kind: 'Widget',
+    schema: object([
+      field('kind', { type: 'string', goType: '' }),
+      field('apiVersion', { type: 'string', goType: '' }),
+      field('metadata', typeSchema('io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta')),
+      field(
+        'spec',
+        object([
+          field('size', integer, 3),
+          field('limit', { ...integer, nullable: true }),
+          field('open', object([], { preserveUnknown: true })),
+          field('parts', { type: 'list', items: integer, listType: 'set', keys: [], goType: '' }),
+        ]),
+      ),
+    ]),
+  };
+  const of = (body: unknown): Record<string, unknown> =>
+    decode(target, Buffer.from(JSON.stringify(body)), strict).object as Record<string, unknown>;
+  assert.deepEqual(
+    of({
+      metadata: { name: 'a' },
+      spec: { size: null, limit: null, open: { x: [1] }, parts: ['x', null, 1] },
+    })['spec'],
+    { limit: null, open: { x: [1] }, parts: ['x', null, 1], size: 3 },
+  );
+  assert.deepEqual(of({ spec: { size: 'big' } })['spec'], { size: 'big' });
+  assert.deepEqual(of({ spec: 7 })['spec'], 7);
+  assert.throws(() => of({ spec: { colour: 'red' } }), /unknown field "spec\.colour"/);
+  assert.throws(
+    () => of({ kind: 'Widget', apiVersion: 'example.com/v2' }),
+    /does not match the expected API version/,
+  );
+  assert.throws(() => of({ kind: 'Other', apiVersion: 'example.com/v1', metadata: { name: 'n' } }), {
+    message: 'Widget.example.com "n" is invalid: kind: Invalid value: "Other": must be Widget',
+  });
 });

@@ -240,10 +240,16 @@ function walkMap(schema: MapSchema, value: unknown, walk: Walk, depth: number): 
   if (!isObject(value)) throw walk.mismatch(value, schema.goType);
   if (depth > GREATEST_DEPTH) throw tooDeep();
   const out: Record<string, unknown> = {};
+  // Labels, annotations, data: most maps are of text, and need no path.
+  const texts = schema.values.type === 'string';
   for (const key in value) {
     walk.members++;
     const child = value[key];
     if (child === undefined) continue;
+    if (texts && typeof child === 'string') {
+      setMember(out, key, child);
+      continue;
+    }
     walk.path.push(`\0${key}`);
     setMember(out, key, walkElement(schema.values, child, walk, depth));
     walk.path.pop();
@@ -306,6 +312,9 @@ function fits(schema: TypeSchema, value: unknown): boolean {
   }
 }
 
+/** The usual spellings, which are canonical already: fewer digits than any shorter spelling would save. */
+export const CANONICAL_QUANTITY = /^[1-9]\d{0,2}(?:[KMGTP]i|[mkMGTP])?$/;
+
 const INT32_MAX = 2 ** 31 - 1;
 const INT32_MIN = -(2 ** 31);
 
@@ -328,7 +337,7 @@ function scalar(schema: ScalarSchema, value: unknown, walk: Walk): unknown {
     case 'bytes':
       return bytes(value, schema, walk);
     case 'quantity':
-      if (typeof value === 'string') return canonicalQuantity(value.trim());
+      if (typeof value === 'string') return CANONICAL_QUANTITY.test(value) ? value : canonicalQuantity(value);
       if (typeof value === 'number') return canonicalQuantity(String(value));
       return canonicalQuantity(JSON.stringify(value) ?? '');
     case 'duration':
