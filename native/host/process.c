@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +87,8 @@ static void collect(int *fd, struct buffer *into, size_t limit) {
 }
 
 /*
- * run: flags, working directory, output limit, argument count, arguments, environment count, KEY=value…, input
+ * run: flags, working directory, network namespace to enter (empty: ours), output limit, argument count, arguments,
+ *      environment count, KEY=value…, input
  *   flag s: the program answers with a line on a pipe whose number is in _OCI_SYNCPIPE (conmon), it puts itself
  *           into the background and is not ended when the caller goes away
  * Reply: exit code, standard output, standard error, the line on the pipe.
@@ -94,6 +96,7 @@ static void collect(int *fd, struct buffer *into, size_t limit) {
 void serve_run(struct request *request) {
   const char *flags = next_string(request);
   const char *directory = next_string(request);
+  const char *namespace = next_string(request);
   size_t limit = next_number(request);
   size_t count = next_number(request);
   char **arguments = next_strings(request, count, 0);
@@ -131,7 +134,11 @@ void serve_run(struct request *request) {
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &before, NULL);
     int error = 0;
-    if (*directory && chdir(directory) < 0) error = errno;
+    if (*namespace) {
+      int fd = open(namespace, O_RDONLY | O_CLOEXEC);
+      if (fd < 0 || setns(fd, CLONE_NEWNET) < 0) error = errno;
+    }
+    if (!error && *directory && chdir(directory) < 0) error = errno;
     if (!error) {
       execvp(arguments[0], arguments);
       error = errno;

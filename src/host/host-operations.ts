@@ -19,6 +19,8 @@ export interface ProcessIdentity {
 export interface RunOptions {
   readonly input?: string | Uint8Array;
   readonly directory?: string;
+  /** A file that holds the network namespace to run in; the host's when absent. */
+  readonly networkNamespace?: string;
   /** KEY=value, on top of a plain PATH and LC_ALL=C. */
   readonly environment?: readonly string[];
   /** Bytes kept of standard output and of standard error each; 16 MiB when absent. */
@@ -100,6 +102,7 @@ export class HostOperations implements Running {
       [
         '',
         options.directory ?? '',
+        options.networkNamespace ?? '',
         options.limit ?? DEFAULT_OUTPUT_LIMIT,
         ...counted(command),
         ...counted(options.environment ?? []),
@@ -133,6 +136,7 @@ export class HostOperations implements Running {
     const [exitCode, stdout, stderr, answer] = await this.#process.ask('run', [
       's',
       options.directory ?? '',
+      '',
       1 << 20,
       ...counted(command),
       ...counted(options.environment ?? []),

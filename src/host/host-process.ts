@@ -2,10 +2,7 @@
 // send one request and read its reply; what the requests are is in host-operations.ts.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type Clock, type Logger, silentLogger, systemClock } from '../component/index.ts';
 import { HostError, HostLockedError } from './host-error.ts';
 import { nativeProgram } from './native-programs.ts';

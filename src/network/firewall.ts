@@ -1,0 +1,40 @@
+// nftables on the host: applying our transaction, and finding rules of others that get in the way.
+
+import type { HostOperations } from '../host/index.ts';
+import { RuntimeError } from '../runtime/cri.ts';
+
+/** Applies a transaction: all of it or nothing. */
+export async function applyRules(host: HostOperations, script: string): Promise<void> {
+  const { exitCode, stderr } = await host.run(['nft', '-f', '-'], { input: script });
+  if (exitCode === 0) return;
+  throw new RuntimeError('Internal', `nft refused the pod network's rules: ${stderr.toString().trim()}`);
+}
+
+/** Succeeds when there is no such table. */
+export async function deleteTable(host: HostOperations, table: string): Promise<void> {
+  // Adding first makes deleting succeed whether it was there or not; nobody sees the state between.
+  await applyRules(host, `add table inet ${table}\ndelete table inet ${table}\n`);
+}
+
+export interface ForeignChain {
+  readonly family: string;
+  readonly table: string;
+  readonly chain: string;
+}
+
+/**
+ * The base chains of others that drop forwarded packets unless told otherwise. An accept in our table does not
+ * overrule them: in nftables a packet has to be accepted by every base chain of a hook.
+ */
+export async function droppingChains(host: HostOperations, ownTable: string): Promise<ForeignChain[]> {
+  const { exitCode, stdout, stderr } = await host.run(['nft', '-j', 'list', 'chains']);
+  if (exitCode !== 0)
+    throw new RuntimeError('Internal', `nft cannot list the host's chains: ${stderr.toString().trim()}`);
+  const { nftables } = JSON.parse(stdout.toString()) as {
+    readonly nftables?: readonly { readonly chain?: Readonly<Record<string, unknown>> }[];
+  };
+  return (nftables ?? []).flatMap(({ chain }) => {
+    if (chain?.['hook'] !== 'forward' || chain['policy'] !== 'drop' || chain['table'] === ownTable) return [];
+    return [{ family: String(chain['family']), table: String(chain['table']), chain: String(chain['name']) }];
+  });
+}
