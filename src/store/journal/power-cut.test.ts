@@ -19,7 +19,7 @@ interface Weather {
 async function liveAndDie(seed: number, { trouble }: Weather): Promise<number> {
   const random = seededRandom(seed);
   const disk = new SimulatedDisk({ random });
-  const witness = new Witness(random);
+  const witness = new Witness({ random });
   for (let life = 0; life < LIVES; life++) {
     trouble?.(disk, random);
     await oneLife(disk, witness, random);

@@ -15,11 +15,28 @@ import {
 const EVERYTHING = { start: '', end: END_OF_KEYS };
 const KEYS = Array.from({ length: 12 }, (_, i) => `/registry/${i % 3}/${i}`);
 
-/** One acknowledged or announced revision: `put <key> <id of the write>` or `delete <key>`, sorted. */
+/** One change of an announced revision: `put <key> <id of the write>` or `delete <key>`. */
 type Fact = string;
+
+/** Something that the store told, in a form that can go to another process. */
+export type Testimony =
+  | { readonly type: 'happened'; readonly revision: number; readonly facts: readonly Fact[] }
+  | { readonly type: 'acknowledged'; readonly revision: number; readonly ids: readonly string[] }
+  | { readonly type: 'refused'; readonly ids: readonly string[] }
+  | { readonly type: 'compacted'; readonly revision: number }
+  | { readonly type: 'lease granted' | 'lease going'; readonly id: number };
+
+export interface WitnessOptions {
+  readonly random: () => number;
+  /** Gets everything that the store tells, before anything builds on it. */
+  readonly tell?: (testimony: Testimony) => void;
+  /** Where the ids of the writes begin, when several processes write to one store. */
+  readonly firstId?: number;
+}
 
 export class Witness {
   readonly #random: () => number;
+  readonly #tell: (testimony: Testimony) => void;
   /** What is known to have happened, by revision. An acknowledgement alone does not tell which deletes had effect. */
   readonly #facts = new Map<number, readonly Fact[]>();
   /** Puts that were acknowledged, by their id. */
@@ -29,10 +46,51 @@ export class Witness {
   readonly #leases = new Set<number>();
   #compactRevision = 0;
   #newestRevision = 0;
-  #writes = 0;
+  #writes: number;
 
-  constructor(random: () => number) {
-    this.#random = random;
+  constructor(options: WitnessOptions) {
+    this.#random = options.random;
+    this.#tell = options.tell ?? (() => {});
+    this.#writes = options.firstId ?? 0;
+  }
+
+  /** Another one that knows the same. */
+  clone(): Witness {
+    const clone = new Witness({ random: this.#random, firstId: this.#writes });
+    for (const [revision, facts] of this.#facts) clone.#facts.set(revision, facts);
+    for (const [id, revision] of this.#acknowledged) clone.#acknowledged.set(id, revision);
+    for (const id of this.#refused) clone.#refused.add(id);
+    for (const id of this.#leases) clone.#leases.add(id);
+    clone.#compactRevision = this.#compactRevision;
+    clone.#newestRevision = this.#newestRevision;
+    return clone;
+  }
+
+  /** Takes note of what a store told, here or in another process. */
+  hear(testimony: Testimony): void {
+    this.#tell(testimony);
+    switch (testimony.type) {
+      case 'happened':
+        this.#newestRevision = Math.max(this.#newestRevision, testimony.revision);
+        this.#learn(testimony.revision, testimony.facts);
+        break;
+      case 'acknowledged':
+        this.#newestRevision = Math.max(this.#newestRevision, testimony.revision);
+        for (const id of testimony.ids) this.#acknowledged.set(id, testimony.revision);
+        break;
+      case 'refused':
+        for (const id of testimony.ids) this.#refused.add(id);
+        break;
+      case 'compacted':
+        this.#compactRevision = Math.max(this.#compactRevision, testimony.revision);
+        break;
+      case 'lease granted':
+        this.#leases.add(testimony.id);
+        break;
+      case 'lease going':
+        this.#leases.delete(testimony.id);
+        break;
+    }
   }
 
   get acknowledged(): number {
@@ -47,9 +105,8 @@ export class Witness {
     await store.watch(
       { range: EVERYTHING, startRevision: Math.max(1, store.revision + 1) },
       {
-        events: ({ events, revision }) => {
-          this.#newestRevision = Math.max(this.#newestRevision, revision);
-          for (const [at, facts] of factsOf(events)) this.#learn(at, facts);
+        events: ({ events }) => {
+          for (const [revision, facts] of factsOf(events)) this.hear({ type: 'happened', revision, facts });
         },
         end() {},
       },
@@ -81,26 +138,26 @@ export class Witness {
     try {
       const result = await store.txn({ compare: [], operations });
       assert.ok(result.succeeded);
-      this.#newestRevision = Math.max(this.#newestRevision, result.revision);
-      for (const id of ids) this.#acknowledged.set(id, result.revision);
+      this.hear({ type: 'acknowledged', revision: result.revision, ids });
     } catch (error) {
       if (!(error instanceof StoreUnavailableError)) throw error;
-      if (!error.uncertain) for (const id of ids) this.#refused.add(id);
+      if (!error.uncertain) this.hear({ type: 'refused', ids });
     }
   }
 
   async #compact(store: Store): Promise<void> {
     const revision = Math.floor(store.revision * this.#random());
     await store.compact(revision);
-    this.#compactRevision = Math.max(this.#compactRevision, revision);
+    this.hear({ type: 'compacted', revision });
   }
 
   async #changeLeases(store: Store): Promise<void> {
     const [first] = this.#leases;
     if (first === undefined || this.#random() < 0.5) {
-      this.#leases.add((await store.grantLease(3_600_000)).id);
+      const { id } = await store.grantLease(3_600_000);
+      this.hear({ type: 'lease granted', id });
     } else {
-      this.#leases.delete(first);
+      this.hear({ type: 'lease going', id: first });
       await store.revokeLease(first);
     }
   }
