@@ -2,13 +2,20 @@
 // it through admission.
 
 import type { MutableObject, ResourceCatalog, ResourceDefinition } from '../../api/definition.ts';
-import { internalError, StatusError, unsupportedMediaType } from '../../api/errors.ts';
+import { badRequest, internalError, StatusError, unsupportedMediaType } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
-import { type DecodeTarget, decode, decodeValue, type FieldValidation } from '../../api/schema/decode.ts';
+import {
+  type Decoded,
+  type DecodeTarget,
+  decode,
+  decodeValue,
+  type FieldValidation,
+} from '../../api/schema/decode.ts';
+import { PROTOBUF, ProtobufSyntaxError, parseProtobuf } from '../../api/schema/protobuf.ts';
 import type { Clock, Logger } from '../../component/index.ts';
 import type { AdmissionAttributes, AdmissionOperation, AdmissionPlugin } from '../chain.ts';
 import type { ObjectStore } from './object-store.ts';
-import type { RegistryRequest } from './request.ts';
+import type { RegistryRequest, RequestBody } from './request.ts';
 
 export interface RegistryContext {
   readonly objects: ObjectStore;
@@ -32,7 +39,7 @@ export function storageDefinition(
   return context.catalog.byResource(group, version, resource) ?? definition;
 }
 
-export const BODY_TYPES = ['application/json', 'application/yaml'];
+export const BODY_TYPES = ['application/json', 'application/yaml', PROTOBUF];
 
 /** The body as an object of `target`, defaulted; unknown fields become warnings as the request asks. */
 export function decodeBody(
@@ -40,23 +47,37 @@ export function decodeBody(
   target: DecodeTarget,
   fieldValidation: FieldValidation,
 ): MutableObject {
-  const { body } = request;
-  const decoded =
-    body === undefined
-      ? decode(target, new Uint8Array(), { contentType: 'json', fieldValidation })
-      : body.type === 'value'
-        ? decodeValue(target, body.value, { fieldValidation })
-        : decode(target, body.bytes, { contentType: encodingOf(body.contentType), fieldValidation });
+  const decoded = decodeAs(request.body, target, fieldValidation);
   for (const warning of decoded.warnings) request.warn(warning);
   return decoded.object;
 }
 
+function decodeAs(
+  body: RequestBody | undefined,
+  target: DecodeTarget,
+  fieldValidation: FieldValidation,
+): Decoded {
+  if (body === undefined) return decode(target, new Uint8Array(), { contentType: 'json', fieldValidation });
+  if (body.type === 'value') return decodeValue(target, body.value, { fieldValidation });
+  const contentType = encodingOf(body.contentType);
+  if (contentType !== 'protobuf') return decode(target, body.bytes, { contentType, fieldValidation });
+  try {
+    return decodeValue(target, parseProtobuf(target.schema, body.bytes), { fieldValidation });
+  } catch (error) {
+    if (!(error instanceof ProtobufSyntaxError)) throw error;
+    throw badRequest(
+      `the object provided is unrecognized (must be of type ${target.kind}): ${error.message} (${body.bytes.subarray(0, 30).toString('hex')} ...)`,
+    );
+  }
+}
+
 /** An absent content type is JSON. Throws 415. */
-export function encodingOf(contentType: string): 'json' | 'yaml' {
+export function encodingOf(contentType: string): 'json' | 'yaml' | 'protobuf' {
   const semicolon = contentType.indexOf(';');
   const type = (semicolon < 0 ? contentType : contentType.slice(0, semicolon)).trim().toLowerCase();
   if (type === '' || type === 'application/json') return 'json';
   if (type === 'application/yaml') return 'yaml';
+  if (type === PROTOBUF) return 'protobuf';
   throw unsupportedMediaType(BODY_TYPES);
 }
 

@@ -225,7 +225,6 @@ function planNamespaceRemoval(
   const spec = (object['spec'] ?? {}) as { readonly finalizers?: readonly string[] };
   if (metadata.deletionTimestamp === undefined) {
     metadata.deletionTimestamp = timestamp(now);
-    metadata.deletionGracePeriodSeconds = 0;
     object['status'] = { ...(object['status'] as object | undefined), phase: 'Terminating' };
     const orphan = shouldOrphan(stored, metadata.finalizers ?? [], options);
     const finalizers = (metadata.finalizers ?? []).filter((one) => one !== FINALIZER_ORPHAN);
