@@ -1,6 +1,7 @@
 // The public face of the API server.
 
 export type * from './chain.ts';
+export { type DefaultChainOptions, defaultChain } from './defaults.ts';
 export { defaultVersion, type VersionInfo } from './discovery/version.ts';
 export {
   type ApiServer,
@@ -9,3 +10,5 @@ export {
   defaultLimits,
   startApiServer,
 } from './server.ts';
+export type { KubeletClientOptions } from './streaming/kubelets.ts';
+export type { ComponentCheck } from './virtual/component-statuses.ts';

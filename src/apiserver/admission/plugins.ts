@@ -39,6 +39,8 @@ export interface AdmissionOptions {
    * them away again.
    */
   readonly protectStorageObjects: boolean;
+  /** Times how long a pod waits for its service account to come; the system's clock when absent. */
+  readonly patience?: Clock;
 }
 
 type Plugin = AdmissionPlugin & Partial<Disposable>;

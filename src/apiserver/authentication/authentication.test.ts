@@ -380,7 +380,7 @@ test('impersonation without permission is 403, groups without a user 500, and ne
 test('the discovery documents let others verify the tokens', async () => {
   const handlers = issuerDiscovery({
     issuer: ISSUER,
-    jwksUri: 'https://10.0.0.1:6443/openid/v1/jwks',
+    jwksUri: () => 'https://10.0.0.1:6443/openid/v1/jwks',
     keys: [ecKey, rsaKey],
   });
   const get = async (path: string) => {

@@ -6,26 +6,27 @@ import { jsonWebKeySet, type VerificationKey } from './jwt.ts';
 
 const MAX_AGE = 'public, max-age=3600';
 
-/** `jwksUri` is the absolute URL under which outsiders reach /openid/v1/jwks. */
+/** `jwksUri`: the absolute URL under which outsiders reach /openid/v1/jwks; known once the server listens. */
 export function issuerDiscovery(options: {
   readonly issuer: string;
-  readonly jwksUri: string;
+  readonly jwksUri: () => string;
   readonly keys: readonly VerificationKey[];
 }): readonly PathHandler[] {
-  const configuration = JSON.stringify({
-    issuer: options.issuer,
-    jwks_uri: options.jwksUri,
-    response_types_supported: ['id_token'],
-    subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: [...new Set(options.keys.map((key) => key.algorithm))],
-  });
-  const keySet = JSON.stringify(jsonWebKeySet(options.keys));
-  const document = (path: string, contentType: string, body: string): PathHandler => ({
+  const configuration = (): string =>
+    JSON.stringify({
+      issuer: options.issuer,
+      jwks_uri: options.jwksUri(),
+      response_types_supported: ['id_token'],
+      subject_types_supported: ['public'],
+      id_token_signing_alg_values_supported: [...new Set(options.keys.map((key) => key.algorithm))],
+    });
+  const keySet = (): string => JSON.stringify(jsonWebKeySet(options.keys));
+  const document = (path: string, contentType: string, body: () => string): PathHandler => ({
     paths: [path],
     handle: async () => ({
       status: 200,
       headers: { 'content-type': contentType, 'cache-control': MAX_AGE },
-      body,
+      body: body(),
     }),
   });
   return [

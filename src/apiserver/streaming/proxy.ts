@@ -1,0 +1,114 @@
+// pods/proxy, services/proxy and nodes/proxy: any HTTP request to a program in the cluster, through this server.
+
+import type { IncomingMessage } from 'node:http';
+import { serviceUnavailable } from '../../api/index.ts';
+import type { HandlerContext, StreamingResource } from '../chain.ts';
+import { proxyLinks, rewriteHtml } from './html-links.ts';
+import type { Kubelets } from './kubelets.ts';
+import { nodeBackend, type ProxyTargetOptions, podBackend, serviceBackend } from './proxy-target.ts';
+import { type Backend, type Backends, proxyRequest, proxyUpgrade } from './relay.ts';
+
+export interface ProxyOptions extends ProxyTargetOptions {
+  readonly kubelets: Kubelets;
+  readonly backends: Backends;
+}
+
+/** A request's URL cut at `/proxy`: what stays this server's, and what the program gets. */
+export function splitProxyUrl(
+  url: string,
+  namespaced: boolean,
+): { prefix: string; path: string; query: string } {
+  const mark = url.indexOf('?');
+  const whole = mark < 0 ? url : url.slice(0, mark);
+  // '', api, v1, [namespaces, <namespace>,] <resource>, <name>, proxy
+  const own = namespaced ? 8 : 6;
+  const segments = whole.split('/');
+  return {
+    prefix: segments.slice(0, own).join('/'),
+    path: segments.length > own ? `/${segments.slice(own).join('/')}` : '',
+    query: mark < 0 ? '' : url.slice(mark),
+  };
+}
+
+const hostOf = ({ host, port, tls }: Backend): string => {
+  const name = host.includes(':') ? `[${host}]` : host;
+  return port === (tls ? 443 : 80) ? name : `${name}:${port}`;
+};
+
+const unreachable = (problem: string): Error =>
+  serviceUnavailable(`error trying to reach service: ${problem}`);
+
+export function proxies(options: ProxyOptions): readonly StreamingResource[] {
+  const { kubelets, backends } = options;
+  const proxy = (
+    resource: string,
+    namespaced: boolean,
+    target: (context: HandlerContext) => Promise<Backend>,
+  ): StreamingResource => ({
+    group: '',
+    resource,
+    subresource: 'proxy',
+    async request(context, http) {
+      const { prefix, path, query } = splitProxyUrl(http.url, namespaced);
+      const backend = await target(context);
+      if (path === '' && (http.method === 'GET' || http.method === 'HEAD')) {
+        // Relative links of a page need a path to be relative to.
+        http.respond(301, { location: `${prefix}/${query}`, 'content-length': '0' });
+        http.end();
+        return;
+      }
+      const host = hostOf(backend);
+      const links = proxyLinks(prefix, host);
+      await proxyRequest(backends, http, {
+        backend,
+        method: http.method,
+        path: `${path === '' ? '/' : path}${query}`,
+        headers: {
+          host,
+          'x-forwarded-uri': prefix + (path === '' ? '/' : path),
+          'x-forwarded-host': String(http.headers['host'] ?? http.headers[':authority'] ?? ''),
+          'x-forwarded-proto': 'https',
+          // What is rewritten must be readable.
+          ...(String(http.headers['accept'] ?? '').includes('text/html') && {
+            'accept-encoding': 'identity',
+          }),
+        },
+        signal: context.signal,
+        unreachable,
+        adjust: (headers) => {
+          const location = headers['location'];
+          if (typeof location !== 'string') return headers;
+          return { ...headers, location: links(location) ?? location };
+        },
+        rewrite: (answer) =>
+          isPlainHtml(answer)
+            ? (body) => Buffer.from(rewriteHtml(body.toString('utf8'), links), 'utf8')
+            : undefined,
+      });
+    },
+    async upgrade(context, upgrade) {
+      const { path, query } = splitProxyUrl(upgrade.url, namespaced);
+      const backend = await target(context);
+      await proxyUpgrade(backends, upgrade, {
+        backend,
+        method: upgrade.method,
+        path: `${path === '' ? '/' : path}${query}`,
+        headers: { host: hostOf(backend) },
+        signal: context.signal,
+        unreachable,
+      });
+    },
+  });
+  return [
+    proxy('pods', true, (context) => podBackend(options, context)),
+    proxy('services', true, (context) => serviceBackend(options, context)),
+    proxy('nodes', false, (context) => nodeBackend(options, kubelets, context)),
+  ];
+}
+
+function isPlainHtml({ headers }: IncomingMessage): boolean {
+  const type = headers['content-type'] ?? '';
+  // Another encoding would be broken by reading it as UTF-8.
+  if (!/^text\/html\b/i.test(type) || /charset=(?!"?utf-?8)/i.test(type)) return false;
+  return headers['content-encoding'] === undefined || headers['content-encoding'] === 'identity';
+}
