@@ -12,6 +12,7 @@ export type {
   MachineUsage,
   MountOperations,
 } from './host/host.ts';
+export { createLinuxHost, type HostCgroups, type LinuxHostOptions } from './host/linux.ts';
 export { createSimulatedHost, type SimulatedHost, type SimulatedHostOptions } from './host/simulated.ts';
 export type { Kubelet } from './kubelet.ts';
 export { KUBELET_VERSION, type KubeletOptions, type KubeletServerOptions } from './options.ts';

@@ -29,6 +29,8 @@ import { networkProber } from './probes/prober.ts';
 import { References } from './references.ts';
 import type { ResourceList } from './resources.ts';
 import { RuntimeStateCache } from './runtime-state.ts';
+import { KubeletServer } from './server/server.ts';
+import { StatsReader } from './server/stats.ts';
 import { StatusManager } from './status-manager.ts';
 import { PodSyncer } from './sync.ts';
 import { terminationMessageReader } from './termination-message.ts';
@@ -74,6 +76,7 @@ export class NodeAgent implements Kubelet {
   #unsubscribe: () => void = () => {};
   #housekeeping: Timer | undefined;
   #lease: Promise<void> | undefined;
+  #server: KubeletServer | undefined;
   #disposed: Promise<void> | undefined;
 
   constructor(options: KubeletOptions) {
@@ -204,6 +207,7 @@ export class NodeAgent implements Kubelet {
       this.#housekeeping?.cancel();
       this.#probes.stop();
       await this.ready.catch(() => {});
+      await this.#server?.[Symbol.asyncDispose]();
       await Promise.all([...this.#workers.values()].map((worker) => worker.stop()));
       await Promise.allSettled(this.#orphans.values());
       await this.#statuses[Symbol.asyncDispose]();
@@ -220,6 +224,7 @@ export class NodeAgent implements Kubelet {
   async #start(servicesSynced: Promise<void>): Promise<void> {
     const { runtime, client, nodeName, podCidrs } = this.#options;
     const { signal } = this.#stop;
+    await this.#listen();
     this.#runtimeName = (await runtime.version()).runtimeName;
     if (podCidrs) await this.#setPodCidrs(podCidrs);
     this.#node.start();
@@ -255,6 +260,56 @@ export class NodeAgent implements Kubelet {
     await this.#endOrphans();
     await this.#node.registered;
     this.#scheduleHousekeeping();
+  }
+
+  async #listen(): Promise<void> {
+    const {
+      server: options,
+      client,
+      nodeName,
+      runtime,
+      images,
+      host,
+      cgroupRoot = defaults.cgroupRoot,
+    } = this.#options;
+    if (!options) return;
+    const clock = this.#clock;
+    const states = this.#states;
+    const pods = (): Pod[] => [...this.#workers.values()].map((worker) => this.#withStatus(worker.pod));
+    const stats = new StatsReader({
+      nodeName,
+      clock,
+      host,
+      runtime,
+      images,
+      states,
+      pods,
+      cgroupRoot,
+      startedAt: clock.now(),
+    });
+    const server = new KubeletServer(
+      {
+        client,
+        clock,
+        logger: this.#logger,
+        nodeName,
+        runtime,
+        states,
+        stats,
+        pods,
+        findPod: (namespace, name) => this.#pods.lister.find(namespace, name),
+        status: (uid) => this.#statuses.get(uid),
+      },
+      options,
+    );
+    this.#server = server;
+    this.address = await server.listen(options.address, options.port);
+    this.#logger.info(this.address, 'the server of the node agent listens');
+  }
+
+  #withStatus(pod: Pod): Pod {
+    const status = this.#statuses.get(pod.metadata.uid);
+    return status ? { ...pod, status } : pod;
   }
 
   // ---- pods --------------------------------------------------------------------------------------------------------

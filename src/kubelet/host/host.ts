@@ -107,6 +107,10 @@ export interface HostStorage {
   /** The host's resolver configuration, which pods with dnsPolicy Default inherit. */
   readonly resolvConf: string;
   readonly mounts: MountOperations;
+  /** What a directory takes on its file system; nothing when it does not exist. */
+  diskUsage(path: string): Promise<{ readonly bytes: number; readonly inodes: number }>;
+  /** Deletes a directory with all in it, never what is mounted below; succeeds when it does not exist. */
+  removeTree(path: string): Promise<void>;
 }
 
 export type ProbeVerdict = 'success' | 'failure';
