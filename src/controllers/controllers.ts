@@ -12,10 +12,18 @@ import {
   type StartController,
 } from './context.ts';
 import { startDeploymentController } from './deployment/deployment.ts';
+import { startGarbageCollector } from './garbage-collector/garbage-collector.ts';
+import { startNamespaceController } from './namespace/namespace.ts';
 import { startReplicaSetController } from './replicaset/replicaset.ts';
+import { startRootCaPublisher } from './root-ca-publisher.ts';
+import { startServiceAccountController } from './service-account.ts';
 
 /** By upstream's names (`--controllers`), in the order in which they are started. */
 const controllers = {
+  'namespace-controller': startNamespaceController,
+  'serviceaccount-controller': startServiceAccountController,
+  'root-ca-certificate-publisher-controller': startRootCaPublisher,
+  'garbage-collector-controller': startGarbageCollector,
   'replicaset-controller': startReplicaSetController,
   'deployment-controller': startDeploymentController,
 } as const satisfies Record<string, StartController>;
