@@ -65,6 +65,8 @@ export interface Strategy {
   /** The same for an update through `status`: keeps all but the status. The default copies everything but `status` from old. */
   prepareForStatusUpdate?(object: MutableObject, old: KubeObject): void;
   validate?(object: KubeObject): FieldError[];
+  /** Beside `validate(object)`: what only a new object may not have. */
+  validateNew?(object: KubeObject): FieldError[];
   /** Beside `validate(object)`: what may not change. */
   validateUpdate?(object: KubeObject, old: KubeObject): FieldError[];
   validateStatusUpdate?(object: KubeObject, old: KubeObject): FieldError[];

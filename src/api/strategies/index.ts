@@ -2,6 +2,7 @@
 // group's table, completed by the kind's validation.
 
 import type { Strategy } from '../definition.ts';
+import { validationFor } from '../validation/index.ts';
 import { clusterRows } from './cluster.ts';
 import { coreRows, eventsRows } from './core.ts';
 import { makeStrategy, type StrategyRow } from './strategy.ts';
@@ -25,5 +26,5 @@ export function strategyFor(group: string, kind: string): Strategy {
   const ofGroup = Object.hasOwn(rows, group) ? rows[group]! : {};
   const row = Object.hasOwn(ofGroup, kind) ? ofGroup[kind]! : {};
   const version = storedVersions[group] ?? 'v1';
-  return makeStrategy({ group, version, kind }, row, undefined);
+  return makeStrategy({ group, version, kind }, row, validationFor(group, version, kind));
 }

@@ -33,8 +33,9 @@ export interface StrategyRow {
 /** What a kind's validation gives the strategy. */
 export interface KindValidator {
   validate(object: KubeObject): FieldError[];
-  validateUpdate?(object: KubeObject, old: KubeObject): FieldError[];
-  validateStatusUpdate?(object: KubeObject, old: KubeObject): FieldError[];
+  validateNew(object: KubeObject): FieldError[];
+  validateUpdate(object: KubeObject, old: KubeObject): FieldError[];
+  validateStatusUpdate(object: KubeObject, old: KubeObject): FieldError[];
 }
 
 /** The fields of an object, whatever its kind, to be taken over from another. */
@@ -65,7 +66,7 @@ export function keepAllBut(object: MutableObject, old: KubeObject, changing: str
 export function makeStrategy(
   kind: { readonly group: string; readonly version: string; readonly kind: string },
   row: StrategyRow,
-  validator: KindValidator | undefined,
+  validator: KindValidator,
 ): Strategy {
   const status: FieldSchema | undefined = schemaOfKind(kind.group, kind.version, kind.kind)?.fields.get(
     'status',
@@ -91,14 +92,9 @@ export function makeStrategy(
       row.statusUpdate?.(object, old);
     },
     ...(row.gracePeriodSeconds && { gracePeriodSeconds: row.gracePeriodSeconds }),
-    ...(validator && {
-      validate: (object) => validator.validate(object),
-      ...(validator.validateUpdate && {
-        validateUpdate: (object, old) => validator.validateUpdate!(object, old),
-      }),
-      ...(validator.validateStatusUpdate && {
-        validateStatusUpdate: (object, old) => validator.validateStatusUpdate!(object, old),
-      }),
-    }),
+    validate: (object) => validator.validate(object),
+    validateNew: (object) => validator.validateNew(object),
+    validateUpdate: (object, old) => validator.validateUpdate(object, old),
+    validateStatusUpdate: (object, old) => validator.validateStatusUpdate(object, old),
   };
 }
