@@ -3,7 +3,15 @@
 // they are kept in one memo.
 
 import kindFacts from './kinds.json' with { type: 'json' };
-import type { FieldSchema, ListSchema, ObjectSchema, ScalarSchema, TypeSchema } from './type-schema.ts';
+import type {
+  Alternative,
+  AnySchema,
+  FieldSchema,
+  ListSchema,
+  ObjectSchema,
+  ScalarSchema,
+  TypeSchema,
+} from './type-schema.ts';
 import typeFacts from './types.json' with { type: 'json' };
 
 /** `[jsonName, type, flags, protobuf number(s), attributes]`; flags: r required, o omitempty, z omitzero, p pointer. */
@@ -11,7 +19,7 @@ type FieldFacts = readonly [
   name: string,
   type: string,
   flags: string,
-  proto: number | readonly [number, number] | null,
+  proto: number | readonly number[] | null,
   attributes?: FieldAttributes,
 ];
 
@@ -83,15 +91,29 @@ const SCALARS: Readonly<Record<string, ScalarSchema>> = {
 const SPECIALS: Readonly<Record<string, (goType: string) => TypeSchema>> = {
   json: (goType) => ({ type: 'any', objectOnly: false, goType }),
   'json-embedded': (goType) => ({ type: 'any', objectOnly: true, goType }),
-  'schema-or-schema-array': (goType) => ({ type: 'any', objectOnly: false, goType }),
-  'schema-or-bool': (goType) => ({ type: 'any', objectOnly: false, goType }),
-  'schema-or-string-array': (goType) => ({ type: 'any', objectOnly: false, goType }),
+  'schema-or-schema-array': (goType) => schemaUnion(goType, { list: 'objects', boolean: false }),
+  'schema-or-bool': (goType) => schemaUnion(goType, { boolean: true }),
+  'schema-or-string-array': (goType) => schemaUnion(goType, { list: 'strings', boolean: false }),
   quantity: (goType) => ({ type: 'quantity', goType }),
   'int-or-string': (goType) => ({ type: 'intOrString', goType }),
   'date-time': (goType) => ({ type: 'time', goType }),
   'date-time-micro': (goType) => ({ type: 'microTime', goType }),
   duration: (goType) => ({ type: 'duration', goType }),
 };
+
+const JSON_SCHEMA = 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps';
+
+/** A CustomResourceDefinition's schema where something else may stand, too. */
+function schemaUnion(goType: string, forms: Omit<Alternative, 'object'>): AnySchema {
+  return {
+    type: 'any',
+    objectOnly: false,
+    goType,
+    get alternative() {
+      return { object: typeSchema(JSON_SCHEMA), ...forms };
+    },
+  };
+}
 
 class BuiltinField implements FieldSchema {
   readonly name: string;
@@ -235,7 +257,7 @@ function compileNamed(name: string): TypeSchema {
   } else if (facts.k === 'special') {
     const special = SPECIALS[facts.fmt ?? ''];
     if (!special) throw new Error(`types.json names an unknown form for ${name}: ${facts.fmt}`);
-    schema = { ...special(goTypeOf(name)), name } as TypeSchema;
+    schema = Object.assign(special(goTypeOf(name)), { name });
   } else {
     schema = compileObject(name, facts);
   }

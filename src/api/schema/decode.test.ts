@@ -252,6 +252,27 @@ test('quantities that are taken as canonical without a closer look are canonical
   assert.ok(CANONICAL_QUANTITY.test('128Mi') && !CANONICAL_QUANTITY.test('1024Mi'));
 });
 
+test('a schema within a schema is read as one, and what upstream drops there in silence is dropped', () => {
+  const crd = (items: unknown): Decoded =>
+    decoded(['apiextensions.k8s.io', 'v1', 'CustomResourceDefinition'], {
+      spec: { versions: [{ name: 'v1', schema: { openAPIV3Schema: { type: 'array', items } } }] },
+    });
+  const schemaOf = ({ object }: Decoded): unknown =>
+    (object['spec'] as { versions: { schema: { openAPIV3Schema: { items: unknown } } }[] }).versions[0]
+      ?.schema.openAPIV3Schema.items;
+  assert.deepEqual(schemaOf(crd({ type: 'string', nullable: false, foo: 1, additionalProperties: true })), {
+    type: 'string',
+    additionalProperties: true,
+  });
+  assert.deepEqual(schemaOf(crd([{ type: 'string', title: '' }])), [{ type: 'string' }]);
+  assert.throws(
+    () => crd({ type: 5 }),
+    /cannot unmarshal number into Go struct field JSONSchemaProps\..*items\.type of type string/,
+  );
+  assert.throws(() => crd({ additionalProperties: 'x' }), /boolean or JSON schema expected/);
+  assert.throws(() => crd('x'), /cannot unmarshal string into/);
+});
+
 test('whole numbers that a double cannot hold are refused, never changed', () => {
   assert.match(
     refusal(POD, '{"spec":{"activeDeadlineSeconds":9007199254740993}}'),

@@ -9,6 +9,8 @@
 import { canonicalQuantity } from '../quantity.ts';
 import { canonicalMicroTime, canonicalTime, formatDuration, parseDuration } from './time.ts';
 import type {
+  Alternative,
+  AnySchema,
   FieldSchema,
   ListSchema,
   MapSchema,
@@ -47,7 +49,7 @@ class Walk implements Normalised {
   /** The struct that the walk is in. */
   owner: ObjectSchema | undefined;
   /** Unknown fields are reported, and all members counted. */
-  readonly strict: boolean;
+  strict: boolean;
 
   constructor(strict: boolean) {
     this.strict = strict;
@@ -290,10 +292,39 @@ function walkValue(schema: TypeSchema, value: unknown, walk: Walk, depth: number
     case 'list':
       return walkList(schema, value, walk, depth);
     case 'any':
+      if (schema.alternative) return walkAlternative(schema, schema.alternative, value, walk, depth);
       if (schema.objectOnly && !isObject(value)) throw walk.mismatch(value, schema.goType);
       return copyAny(value, walk, depth);
     default:
       return scalar(schema, value, walk);
+  }
+}
+
+/**
+ * A schema within a CustomResourceDefinition's schema, or what else may stand there. Upstream reads it apart from the
+ * rest, so unknown fields below are dropped and not told.
+ */
+function walkAlternative(
+  schema: AnySchema,
+  { object, list, boolean }: Alternative,
+  value: unknown,
+  walk: Walk,
+  depth: number,
+): unknown {
+  const strict = walk.strict;
+  walk.strict = false;
+  try {
+    if (isObject(value)) return walkObject(object, value, walk, depth, {});
+    if (boolean && typeof value === 'boolean') return value;
+    if (boolean) throw new TypeMismatchError('boolean or JSON schema expected');
+    if (!list || !Array.isArray(value)) throw walk.mismatch(value, schema.goType);
+    return value.map((item: unknown) => {
+      if (list === 'objects') return walkObject(object, item ?? {}, walk, depth + 1, {});
+      if (typeof item !== 'string') throw walk.mismatch(item, 'string');
+      return item;
+    });
+  } finally {
+    walk.strict = strict;
   }
 }
 

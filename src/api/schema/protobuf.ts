@@ -46,29 +46,28 @@ function readTypeMeta(reader: Reader, value: Record<string, unknown>): void {
   }
 }
 
-/** A message's fields: those of its own, and those of Go structs that are embedded in it, one level down. */
-type NumberedFields = ReadonlyMap<number, FieldSchema | NumberedFields>;
+/** A message's fields: those of its own, and those of Go structs that are embedded in it, in messages of their own. */
+type NumberedFields = Map<number, FieldSchema | NumberedFields>;
 
 const numbered = new WeakMap<ObjectSchema, NumberedFields>();
 
 function fieldsByNumber(schema: ObjectSchema): NumberedFields {
   const known = numbered.get(schema);
   if (known !== undefined) return known;
-  const fields = new Map<number, FieldSchema | Map<number, FieldSchema>>();
+  const fields: NumberedFields = new Map();
   for (const field of schema.fields.values()) {
     const { protobuf } = field;
     if (protobuf === undefined) continue;
-    if (typeof protobuf === 'number') {
-      fields.set(protobuf, field);
-      continue;
+    const path = typeof protobuf === 'number' ? [protobuf] : [...protobuf];
+    const last = path.pop()!;
+    let level = fields;
+    for (const number of path) {
+      const known = level.get(number);
+      const embedded: NumberedFields = known instanceof Map ? known : new Map();
+      level.set(number, embedded);
+      level = embedded;
     }
-    const [outer, inner] = protobuf;
-    let embedded = fields.get(outer);
-    if (!(embedded instanceof Map)) {
-      embedded = new Map();
-      fields.set(outer, embedded);
-    }
-    embedded.set(inner, field);
+    level.set(last, field);
   }
   numbered.set(schema, fields);
   return fields;

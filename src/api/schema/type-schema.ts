@@ -77,9 +77,18 @@ export interface ScalarSchema extends SchemaBase {
   readonly enum?: readonly string[];
 }
 
+/** What an AnySchema holds when not just anything: an object of one type, or one of the other forms named here. */
+export interface Alternative {
+  readonly object: ObjectSchema;
+  readonly list?: 'objects' | 'strings';
+  readonly boolean: boolean;
+}
+
 /** Any JSON value, kept as it is; atomic for server-side apply. */
 export interface AnySchema extends SchemaBase {
   readonly type: 'any';
+  /** Compiled at the first read. */
+  readonly alternative?: Alternative;
   /** Only an object will do (RawExtension). */
   readonly objectOnly: boolean;
   /** The OpenAPI name of a type with a definition of its own (RawExtension, FieldsV1). */
@@ -106,6 +115,6 @@ export interface FieldSchema {
   readonly patchStrategy: readonly ('merge' | 'replace' | 'retainKeys')[];
   /** Strategic merge patch: the field that names an item of the list; undefined for lists of scalars. */
   readonly patchMergeKey?: string;
-  /** The field number, or a path [field of the embedded message, field in it]; undefined when the field has none. */
-  readonly protobuf?: number | readonly [number, number];
+  /** The field number, or the way to it through embedded messages, the outermost first; undefined when the field has none. */
+  readonly protobuf?: number | readonly number[];
 }
