@@ -1,6 +1,7 @@
 // Where a cluster keeps what must outlive it, and how it finds out whether that is still its own: the state
 // directory with `cluster.json` in it, and the control socket by which later commands reach the running process.
 
+import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,10 @@ export interface ClusterSettings {
   readonly serviceCidr: string;
   readonly clusterDomain: string;
   readonly nodeName: string;
+  /** The bridge of the pod network. */
+  readonly bridge: string;
+  /** Names what the kernel knows of us by name: the cgroup above all pods, the nftables table. */
+  readonly instance: string;
 }
 
 export const FORMAT = 1;
@@ -61,6 +66,23 @@ export function defaultPaths(stateDirectory?: string): ClusterPaths {
   if (process.getuid?.() === 0) return clusterPaths('/var/lib/bulkhead', '/run/bulkhead');
   const state = join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'bulkhead');
   return clusterPaths(state, join(state, 'run'));
+}
+
+/** How the kernel's objects of the cluster in this state directory are called: `bulkhead`, or with a suffix of its own. */
+export function instanceName(state: string): { readonly instance: string; readonly bridge: string } {
+  if (state === '/var/lib/bulkhead') return { instance: 'bulkhead', bridge: 'bulkhead0' };
+  const suffix = createHash('sha256').update(state).digest('hex').slice(0, 8);
+  return { instance: `bulkhead-${suffix}`, bridge: `bh${suffix}` };
+}
+
+/** The settings of the cluster that is kept here; undefined when there is none. */
+export async function readSettings(paths: ClusterPaths): Promise<ClusterSettings | undefined> {
+  try {
+    return parseSettings(await readFile(paths.settings, 'utf8'), paths);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 /** The state directory holds something that this start cannot go on with; the message says what to do. */
@@ -116,7 +138,15 @@ function parseSettings(text: string, paths: ClusterPaths): ClusterSettings {
       `${paths.state} was written in format ${settings.format}; this version of Bulkhead reads format ${FORMAT}.\n${remedy}`,
     );
   }
-  for (const key of ['mode', 'podCidr', 'serviceCidr', 'clusterDomain', 'nodeName'] as const) {
+  for (const key of [
+    'mode',
+    'podCidr',
+    'serviceCidr',
+    'clusterDomain',
+    'nodeName',
+    'bridge',
+    'instance',
+  ] as const) {
     if (typeof settings[key] !== 'string') throw new StateError(`${paths.settings} lacks ${key}.\n${remedy}`);
   }
   return settings as ClusterSettings;

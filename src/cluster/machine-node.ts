@@ -1,0 +1,122 @@
+// This machine as a node: host operations, image store, pod network, embedded runtime and node agent, put together.
+
+import type { Client } from '../client/index.ts';
+import { type Logger, systemClock } from '../component/index.ts';
+import { nativeProgram, startHostOperations } from '../host/index.ts';
+import { createLinuxHost, startKubelet } from '../kubelet/index.ts';
+import { startPodNetwork } from '../network/index.ts';
+import { type ImageStore, openImageStore, type RegistryConfig } from '../runtime/embedded/images/index.ts';
+import { createCgroupManager, startEmbeddedRuntime } from '../runtime/embedded/index.ts';
+import type { ClusterPaths, ClusterSettings } from './state.ts';
+
+export interface MachineNodeOptions {
+  readonly paths: ClusterPaths;
+  readonly settings: ClusterSettings;
+  readonly addresses: readonly string[];
+  readonly client: Client;
+  readonly kubelet: {
+    readonly port: number;
+    readonly certificate: string;
+    readonly key: string;
+    readonly clientAuthorities: string;
+  };
+  readonly registries: readonly RegistryConfig[];
+  readonly logger: Logger;
+}
+
+export interface MachineNode extends AsyncDisposable {
+  readonly name: string;
+  readonly images: ImageStore;
+  /** Stops every pod with its grace period; what they are stays recorded, and they start again with the next up. */
+  stopPods(): Promise<void>;
+}
+
+/** Longer than this no pod is waited for when the whole cluster stops. */
+const STOP_SECONDS = 10;
+
+export async function startMachineNode(options: MachineNodeOptions): Promise<MachineNode> {
+  const { paths, settings, logger } = options;
+  const stack = new AsyncDisposableStack();
+  try {
+    const [host, images] = await Promise.all([
+      startHostOperations({
+        socketPath: `${paths.run}/host.sock`,
+        lockPath: `${paths.run}/host.lock`,
+        logger,
+      }),
+      openImageStore({
+        directory: paths.images,
+        layerProgram: nativeProgram('bulkhead-layer'),
+        registries: options.registries,
+        logger,
+      }),
+    ]);
+    stack.use(host);
+    stack.use(images);
+    const [network, cgroups] = await Promise.all([
+      startPodNetwork({
+        podCidrs: [settings.podCidr],
+        stateDirectory: paths.network,
+        bridge: settings.bridge,
+        table: settings.instance,
+        host,
+        logger,
+      }),
+      createCgroupManager(),
+    ]);
+    stack.use(network);
+    const runtime = stack.use(
+      await startEmbeddedRuntime({
+        stateDirectory: paths.runtime,
+        runDirectory: paths.run,
+        images,
+        network,
+        host,
+        logger,
+      }),
+    );
+    const kubelet = stack.use(
+      await startKubelet({
+        client: options.client,
+        nodeName: settings.nodeName,
+        nodeIPs: options.addresses,
+        runtime,
+        images,
+        host: await createLinuxHost({
+          operations: host,
+          cgroups,
+          rootDirectory: paths.kubelet,
+          podLogsDirectory: paths.podLogs,
+          imagesDirectory: paths.images,
+          clock: systemClock,
+        }),
+        server: { address: '0.0.0.0', ...options.kubelet },
+        clusterDomain: settings.clusterDomain,
+        podCidrs: [settings.podCidr],
+        cgroupRoot: `/${settings.instance}`,
+        logger,
+      }),
+    );
+    await kubelet.ready;
+    const owned = stack.move();
+    return {
+      name: settings.nodeName,
+      images,
+      async stopPods() {
+        // Without the agent nobody starts again what is stopped here.
+        await kubelet[Symbol.asyncDispose]();
+        const containers = await runtime.listContainers({ state: 'RUNNING' });
+        await Promise.all(containers.map(({ id }) => runtime.stopContainer(id, STOP_SECONDS)));
+        const sandboxes = await runtime.listPodSandboxes({ state: 'READY' });
+        await Promise.all(sandboxes.map(({ id }) => runtime.stopPodSandbox(id)));
+      },
+      async [Symbol.asyncDispose]() {
+        logger.debug({ component: 'node' }, 'the node stops');
+        await owned.disposeAsync();
+      },
+    };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}

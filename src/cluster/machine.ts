@@ -1,0 +1,48 @@
+// What the machine calls itself, and the addresses by which it is reached.
+
+import { hostname, networkInterfaces } from 'node:os';
+
+/** The host name as a node's name must be: lower case, a DNS subdomain. */
+export function defaultNodeName(): string {
+  const name = hostname()
+    .toLowerCase()
+    .replace(/[^a-z0-9.-]+/g, '-')
+    .replace(/^[^a-z0-9]+|[^a-z0-9]+$/g, '')
+    .slice(0, 63);
+  return name === '' || name === 'localhost' ? 'node' : name;
+}
+
+/**
+ * The machine's addresses but those of loopback and of interfaces that start with one of `except` (our bridge),
+ * IPv4 first. On a machine without a network: the loopback address.
+ */
+export function machineAddresses(except: readonly string[]): string[] {
+  const found: { address: string; family: string }[] = [];
+  for (const [name, addresses] of Object.entries(networkInterfaces())) {
+    if (except.some((prefix) => name.startsWith(prefix))) continue;
+    for (const { address, family, internal } of addresses ?? []) {
+      if (!internal && !address.startsWith('fe80:') && !address.startsWith('169.254.'))
+        found.push({ address, family });
+    }
+  }
+  const sorted = found.toSorted((a, b) => a.family.localeCompare(b.family)).map(({ address }) => address);
+  return sorted.length > 0 ? [...new Set(sorted)] : ['127.0.0.1'];
+}
+
+/** The second address of an IPv4 range (10.96.0.0/16 → 10.96.0.1): the `kubernetes` service, the bridge. */
+export function firstAddress(cidr: string): string {
+  const octets = cidr.split('/')[0]!.split('.').map(Number);
+  octets[3] = (octets[3] ?? 0) + 1;
+  return octets.join('.');
+}
+
+/** A range like 10.96.0.0/16, host bits zero, within the bounds of the prefix. */
+export function isIpv4Cidr(text: string, longestPrefix: number): boolean {
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\/(\d{1,2})$/.exec(text);
+  if (!match) return false;
+  const octets = match.slice(1, 5).map(Number);
+  const prefix = Number(match[5]);
+  if (octets.some((octet) => octet > 255) || prefix < 8 || prefix > longestPrefix) return false;
+  const value = octets.reduce((sum, octet) => sum * 256 + octet, 0);
+  return value % 2 ** (32 - prefix) === 0;
+}

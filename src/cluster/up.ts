@@ -1,0 +1,366 @@
+// `bulkhead up`: everything on this machine in one process, in an order that lets each part begin as soon as what it
+// stands on is there.
+
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { defaultVersion } from '../apiserver/index.ts';
+import { resources } from '../client/index.ts';
+import { createLogger, type Logger, type LogLevel, systemClock } from '../component/index.ts';
+import { createMemoryStore, openJournalStore, type Store } from '../store/index.ts';
+import { type ClusterCertificates, clusterCertificates } from './certificates.ts';
+import { type ControlHandler, serveControl } from './control.ts';
+import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
+import { imageHandlers, imageOperations } from './image-operations.ts';
+import { type KubeconfigEntry, type MergeResult, mergeKubeconfig, renderKubeconfig } from './kubeconfig.ts';
+import { defaultNodeName, firstAddress, isIpv4Cidr, machineAddresses } from './machine.ts';
+import { type MachineNode, startMachineNode } from './machine-node.ts';
+import { containerProblems, PreflightError, type Problem, portProblem } from './preflight.ts';
+import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
+import {
+  CLUSTER_NAME,
+  type ClusterPaths,
+  type ClusterSettings,
+  type ClusterStatus,
+  FORMAT,
+  instanceName,
+  openState,
+  StateError,
+  userKubeconfig,
+} from './state.ts';
+import { nodeReady } from './testing.ts';
+
+export interface UpOptions {
+  readonly paths: ClusterPaths;
+  readonly version: string;
+  /** Nodes without containers, this many; undefined: this machine is the node. */
+  readonly simulate: number | undefined;
+  /** Objects in memory only. */
+  readonly ephemeral: boolean;
+  readonly address: string;
+  readonly port: number;
+  readonly kubeletPort: number;
+  readonly nodeName: string | undefined;
+  readonly podCidr: string | undefined;
+  readonly serviceCidr: string | undefined;
+  readonly bridge: string | undefined;
+  /** Hosts (with port) of registries without TLS. */
+  readonly insecureRegistries: readonly string[];
+  /** The kubeconfig to merge into; undefined: the user's; `none`: none. */
+  readonly kubeconfig: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly onStep?: (step: { readonly name: string; readonly detail: string }) => void;
+}
+
+export interface StopRequest {
+  readonly keepContainers: boolean;
+}
+
+export interface StartedCluster {
+  readonly url: string;
+  /** Where the kubeconfig was merged into; undefined when nowhere. */
+  readonly kubeconfig: MergeResult | undefined;
+  stop(request: StopRequest): Promise<void>;
+}
+
+/**
+ * Resolves when the cluster can be used: its nodes are Ready. `stopRequested` is called when somebody asks through
+ * the control socket; whoever called this then calls `stop`. Rejects with PreflightError or StateError, among others,
+ * when the cluster cannot start; nothing runs then.
+ */
+export async function startOnMachine(
+  options: UpOptions,
+  stopRequested: (request: StopRequest) => void,
+): Promise<StartedCluster> {
+  const { paths } = options;
+  const simulated = options.simulate !== undefined;
+  await checkMachine(options, simulated);
+  const settings = await settingsFor(options, simulated);
+  const logger = createLogger({ level: options.logLevel });
+  const stack = new AsyncDisposableStack();
+  const startedAt = Date.now();
+  try {
+    await mkdir(paths.run, { recursive: true, mode: 0o711 });
+    const stopped = Promise.withResolvers<void>();
+    const machine: { status?: () => Promise<ClusterStatus>; handlers: Record<string, ControlHandler> } = {
+      handlers: {},
+    };
+    // First of all, because it is also what keeps a second process out.
+    const control = await serveControl(paths.controlSocket, {
+      status: async () => {
+        if (!machine.status) throw new Error('the cluster is starting');
+        return machine.status();
+      },
+      stop: async (argument) => {
+        stopRequested(argument as StopRequest);
+        await stopped.promise;
+      },
+      ...lateHandlers(machine, ['image-list', 'image-import', 'image-pull', 'image-remove']),
+    }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EADDRINUSE') throw error;
+      throw new StateError(`another process runs the cluster in ${paths.state}; see: bulkhead status`);
+    });
+    stack.use(control);
+
+    const addresses = simulated ? ['127.0.0.1'] : machineAddresses([settings.bridge, 'veth']);
+    const serviceAddress = firstAddress(settings.serviceCidr);
+    const [certificates, store] = await Promise.all([
+      clusterCertificates({
+        directory: paths.pki,
+        names: {
+          hosts: [...addresses, options.address, settings.nodeName].filter(
+            (host) => host !== '0.0.0.0' && host !== '::',
+          ),
+          serviceAddress,
+          clusterDomain: settings.clusterDomain,
+        },
+        now: startedAt,
+      }),
+      openStore(options, logger),
+    ]);
+    stack.use(store);
+    options.onStep?.({
+      name: 'store',
+      detail: options.ephemeral ? 'in memory' : `${paths.store}, revision ${store.revision}`,
+    });
+
+    const plane = stack.use(
+      await startControlPlane({
+        store,
+        certificates,
+        listen: { host: options.address, port: options.port },
+        // Pods reach the machine by the bridge, whatever the API server listens on.
+        ...(simulated
+          ? {}
+          : { advertiseAddress: options.address === '127.0.0.1' ? addresses[0]! : options.address }),
+        serviceCidrs: [settings.serviceCidr],
+        clusterDomain: settings.clusterDomain,
+        logger,
+      }),
+    );
+    const url = clientUrl(options.address, plane.address.port);
+    options.onStep?.({ name: 'API server', detail: url });
+
+    const nodes = simulated
+      ? await startSimulatedNodes(plane, options.simulate, logger, stack)
+      : [
+          await startThisMachine(
+            plane,
+            certificates,
+            settings,
+            options,
+            addresses,
+            logger,
+            stack,
+            machine.handlers,
+          ),
+        ];
+    await plane.ready;
+    options.onStep?.({ name: 'controllers', detail: 'and scheduler at work' });
+    const admin = plane.client(ADMINISTRATOR);
+    await Promise.all(nodes.map(({ name }) => nodeReady(admin, name)));
+    options.onStep?.({
+      name: nodes.length === 1 ? 'node' : 'nodes',
+      detail: `${nodes.map(({ name }) => name).join(', ')}: Ready`,
+    });
+
+    machine.status = () => clusterStatus({ options, settings, plane, store, url, startedAt });
+    const kubeconfig = await writeKubeconfigs(options, {
+      name: CLUSTER_NAME,
+      server: url,
+      ca: certificates.ca.certificate,
+      client: certificates.admin,
+    });
+    const owned = stack.move();
+    return {
+      url,
+      kubeconfig,
+      async stop({ keepContainers }) {
+        try {
+          if (!keepContainers) for (const node of nodes) if ('stopPods' in node) await node.stopPods();
+          await owned.disposeAsync();
+        } finally {
+          stopped.resolve();
+        }
+      },
+    };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
+
+/** Handlers that exist only when the part that answers them has started; until then they say so. */
+function lateHandlers(
+  machine: { handlers: Record<string, ControlHandler> },
+  names: readonly string[],
+): Record<string, ControlHandler> {
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      async (argument: unknown) => {
+        const handler = machine.handlers[name];
+        if (!handler) throw new Error('this cluster has no containers, or is still starting');
+        return handler(argument);
+      },
+    ]),
+  );
+}
+
+async function checkMachine(options: UpOptions, simulated: boolean): Promise<void> {
+  const problems: (Problem | undefined)[] = simulated ? [] : containerProblems();
+  problems.push(await portProblem(options.address, options.port, '--port', 'API server'));
+  if (!simulated)
+    problems.push(await portProblem('0.0.0.0', options.kubeletPort, '--kubelet-port', 'node agent'));
+  for (const [option, cidr, longest] of [
+    ['--pod-cidr', options.podCidr, 28],
+    ['--service-cidr', options.serviceCidr, 28],
+  ] as const) {
+    if (cidr === undefined || isIpv4Cidr(cidr, longest)) continue;
+    problems.push({
+      what: `${option} ${cidr} is no range that can be used`,
+      remedy: `Give one like 10.244.0.0/24: IPv4, host bits zero, from /8 to /${longest}.`,
+    });
+  }
+  const found = problems.filter((problem) => problem !== undefined);
+  if (found.length > 0) throw new PreflightError(found);
+}
+
+function settingsFor(options: UpOptions, simulated: boolean): Promise<ClusterSettings> {
+  const given = {
+    mode: simulated ? 'simulated' : 'node',
+    podCidr: options.podCidr,
+    serviceCidr: options.serviceCidr,
+    nodeName: options.nodeName,
+    bridge: options.bridge,
+  } as const;
+  const { instance, bridge } = instanceName(options.paths.state);
+  const wanted: ClusterSettings = {
+    format: FORMAT,
+    mode: given.mode,
+    podCidr: options.podCidr ?? '10.244.0.0/24',
+    serviceCidr: options.serviceCidr ?? '10.96.0.0/16',
+    clusterDomain: 'cluster.local',
+    nodeName: options.nodeName ?? defaultNodeName(),
+    bridge: options.bridge ?? bridge,
+    instance,
+  };
+  return openState(options.paths, wanted, given);
+}
+
+function openStore(options: UpOptions, logger: Logger): Promise<Store> | Store {
+  if (options.ephemeral) return createMemoryStore({ clock: systemClock, logger });
+  return openJournalStore({ directory: options.paths.store, logger });
+}
+
+async function startSimulatedNodes(
+  plane: ControlPlane,
+  count: number | undefined,
+  logger: Logger,
+  stack: AsyncDisposableStack,
+): Promise<SimulatedNode[]> {
+  const names = Array.from({ length: count ?? 0 }, (_, i) => `node-${i}`);
+  return Promise.all(
+    names.map(async (name, index) =>
+      stack.use(
+        await startSimulatedNode({
+          name,
+          index,
+          client: plane.client(nodeUser(name)),
+          clock: systemClock,
+          logger,
+        }),
+      ),
+    ),
+  );
+}
+
+async function startThisMachine(
+  plane: ControlPlane,
+  certificates: ClusterCertificates,
+  settings: ClusterSettings,
+  options: UpOptions,
+  addresses: readonly string[],
+  logger: Logger,
+  stack: AsyncDisposableStack,
+  handlers: Record<string, ControlHandler>,
+): Promise<MachineNode> {
+  const node = stack.use(
+    await startMachineNode({
+      paths: options.paths,
+      settings,
+      addresses,
+      client: plane.client(nodeUser(settings.nodeName)),
+      kubelet: {
+        port: options.kubeletPort,
+        clientAuthorities: certificates.ca.certificate,
+        ...(await certificates.kubeletServer(settings.nodeName, addresses)),
+      },
+      registries: options.insecureRegistries.map((host) => ({ host, plainHttp: true })),
+      logger,
+    }),
+  );
+  Object.assign(handlers, imageHandlers(imageOperations(node.images, `${options.paths.state}/work`)));
+  return node;
+}
+
+/** How clients on this machine reach a server that listens there. */
+function clientUrl(address: string, port: number): string {
+  const host =
+    address === '0.0.0.0'
+      ? '127.0.0.1'
+      : address === '::'
+        ? '[::1]'
+        : address.includes(':')
+          ? `[${address}]`
+          : address;
+  return `https://${host}:${port}`;
+}
+
+async function writeKubeconfigs(
+  options: UpOptions,
+  entry: KubeconfigEntry,
+): Promise<MergeResult | undefined> {
+  const { kubeconfig } = options.paths;
+  await rm(kubeconfig, { force: true });
+  await writeFile(kubeconfig, renderKubeconfig(entry), { mode: 0o600 });
+  if (options.kubeconfig === 'none') return undefined;
+  return mergeKubeconfig(options.kubeconfig ?? userKubeconfig(), entry);
+}
+
+async function clusterStatus(cluster: {
+  readonly options: UpOptions;
+  readonly settings: ClusterSettings;
+  readonly plane: ControlPlane;
+  readonly store: Store;
+  readonly url: string;
+  readonly startedAt: number;
+}): Promise<ClusterStatus> {
+  const { options, settings, plane, store, url, startedAt } = cluster;
+  const { reader } = plane.apiServer;
+  const nodes = [...reader.list(resources.nodes.group, resources.nodes.resource)] as {
+    metadata: { name: string };
+    status?: { conditions?: { type: string; status: string; message?: string }[] };
+  }[];
+  const pods = [...reader.list(resources.pods.group, resources.pods.resource)] as {
+    status?: { phase?: string };
+  }[];
+  return {
+    version: options.version,
+    kubernetesVersion: defaultVersion().gitVersion,
+    pid: process.pid,
+    startedAt,
+    mode: settings.mode,
+    url,
+    residentBytes: process.memoryUsage.rss(),
+    store: { revision: store.revision, bytes: await store.size() },
+    nodes: nodes.map(({ metadata, status }) => {
+      const condition = status?.conditions?.find((c) => c.type === 'Ready');
+      const ready = condition?.status === 'True';
+      return {
+        name: metadata.name,
+        ready,
+        ...(ready || !condition?.message ? {} : { message: condition.message }),
+      };
+    }),
+    pods: { total: pods.length, running: pods.filter((pod) => pod.status?.phase === 'Running').length },
+  };
+}
