@@ -18,7 +18,7 @@ import type { ObjectStore } from './registry/object-store.ts';
 import type { Answer } from './registry/request.ts';
 import type { WatchHandle } from './registry/watch.ts';
 import { emptyQuery } from './request/options.ts';
-import { type RequestInfo, requestInfo, splitTarget } from './request/request-info.ts';
+import { nameInFieldSelector, type RequestInfo, requestInfo, splitTarget } from './request/request-info.ts';
 
 export interface InProcessOptions {
   /** Asked at each call, for the chain is put together with a transport in hand. */
@@ -119,7 +119,7 @@ function knownRequest(
     namespace,
     resource: resource.resource,
     subresource: subresource ?? '',
-    name: name ?? '',
+    name: name ?? nameInFieldSelector(query.get('fieldSelector')),
     parts:
       name === undefined
         ? [resource.resource]

@@ -107,7 +107,7 @@ export function requestInfo(method: string, path: string, query: URLSearchParams
 }
 
 /** `metadata.name=x` lets a rule with resourceNames allow a list or watch of that one object. */
-function nameInFieldSelector(selector: string | null): string {
+export function nameInFieldSelector(selector: string | null): string {
   if (selector === null) return '';
   for (const term of selector.split(',')) {
     const match = /^metadata\.name==?([^=!\\]+)$/.exec(term);
