@@ -280,7 +280,12 @@ export class FakeApi implements Transport {
     )
       throw conflict({ group: resource.group, name: resource.resource }, name, OPTIMISTIC_LOCK);
     if (call.subresource === 'status')
-      return this.#put(call, old, { ...old, status: sent.status ?? {}, metadata: { ...old.metadata } });
+      return this.#put(call, old, {
+        ...old,
+        status: sent.status ?? {},
+        // As upstream, most kinds take labels and annotations along with their status.
+        metadata: { ...old.metadata, labels: sent.metadata.labels, annotations: sent.metadata.annotations },
+      });
     if (call.subresource === 'finalize')
       return this.#put(call, old, { ...old, spec: sent.spec ?? {}, metadata: { ...old.metadata } });
     const changed = JSON.stringify(sent.spec) !== JSON.stringify(old.spec);

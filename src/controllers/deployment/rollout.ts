@@ -303,20 +303,18 @@ export class Rollout {
         metadata: { ...existing.metadata, annotations: wanted ?? { ...annotations } },
         spec: { ...existing.spec, minReadySeconds },
       });
-    await this.#noteRevision(String(revisionOf(existing)));
-    if (
-      hasProgressDeadline(this.#deployment) &&
-      !findCondition(this.#deployment.status?.conditions, 'Progressing')
-    )
-      await this.#writeCondition(
-        newCondition(
-          'Progressing',
-          'True',
-          'FoundNewReplicaSet',
-          `Found new replica set "${existing.metadata.name}"`,
-          this.#now(),
-        ),
-      );
+    const known = findCondition(this.#deployment.status?.conditions, 'Progressing');
+    const found = newCondition(
+      'Progressing',
+      'True',
+      'FoundNewReplicaSet',
+      `Found new replica set "${existing.metadata.name}"`,
+      this.#now(),
+    );
+    await this.#noteRevision(
+      revisionOf(existing),
+      hasProgressDeadline(this.#deployment) && !known ? found : undefined,
+    );
     return existing;
   }
 
@@ -367,17 +365,14 @@ export class Rollout {
     }
     this.#sets = [...this.#sets, created];
     if (isNew && replicas > 0) this.#scaled(created.metadata.name, 0, replicas);
-    await this.#noteRevision(String(revision));
-    if (isNew && hasProgressDeadline(this.#deployment))
-      await this.#writeCondition(
-        newCondition(
-          'Progressing',
-          'True',
-          'NewReplicaSetCreated',
-          `Created new replica set "${created.metadata.name}"`,
-          this.#now(),
-        ),
-      );
+    const made = newCondition(
+      'Progressing',
+      'True',
+      'NewReplicaSetCreated',
+      `Created new replica set "${created.metadata.name}"`,
+      this.#now(),
+    );
+    await this.#noteRevision(revision, isNew && hasProgressDeadline(this.#deployment) ? made : undefined);
     return created;
   }
 
@@ -506,12 +501,22 @@ export class Rollout {
     this.#deployment = await this.#client().updateStatus({ ...this.#deployment, status });
   }
 
-  async #noteRevision(revision: string): Promise<void> {
-    const { name, annotations, uid } = this.#deployment.metadata;
-    if (revision === '0' || annotations?.[REVISION] === revision) return;
-    this.#deployment = await this.#client().patch(name, {
-      type: 'merge',
-      patch: { metadata: { uid, annotations: { [REVISION]: revision } } },
+  /**
+   * Writes the revision, and the condition if there is one, through the status: as an update of the Deployment itself
+   * the annotation would count as a new generation.
+   */
+  async #noteRevision(revision: number, condition: DeploymentCondition | undefined): Promise<void> {
+    const { metadata, status } = this.#deployment;
+    if (revision === 0 || metadata.annotations?.[REVISION] === String(revision)) {
+      if (condition) await this.#writeCondition(condition);
+      return;
+    }
+    this.#deployment = await this.#client().updateStatus({
+      ...this.#deployment,
+      metadata: { ...metadata, annotations: { ...metadata.annotations, [REVISION]: String(revision) } },
+      status: condition
+        ? { ...status, conditions: [...setCondition(status?.conditions ?? [], condition)] }
+        : status,
     });
   }
 
