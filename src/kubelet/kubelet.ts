@@ -15,14 +15,18 @@ import {
 import { admitPod } from './admission.ts';
 import type { DnsSettings } from './dns.ts';
 import { NodeEvents } from './events.ts';
+import { EvictionManager } from './eviction/manager.ts';
 import { runtimeHooks, simulatedHooks } from './hooks.ts';
+import { ImageCollector } from './images/garbage.ts';
 import { ImagePuller } from './images/pull.ts';
 import { ContainerKiller, GracePeriod } from './kill.ts';
 import { keepLease } from './lease.ts';
+import { LogRotation } from './log-rotation.ts';
 import { NodeStatusManager, nodeAllocatable } from './node-status.ts';
 import { defaults, type KubeletOptions } from './options.ts';
 import { removePodDirectories } from './paths.ts';
 import { annotations, labels } from './pod.ts';
+import { PodCgroups } from './pod-cgroups.ts';
 import { PodWorker, type WorkerContext } from './pod-worker.ts';
 import { ProbeManager } from './probes/manager.ts';
 import { networkProber } from './probes/prober.ts';
@@ -67,6 +71,10 @@ export class NodeAgent implements Kubelet {
   readonly #node: NodeStatusManager;
   readonly #killer: ContainerKiller;
   readonly #allocatable: ResourceList;
+  readonly #cgroups: PodCgroups;
+  readonly #evictions: EvictionManager;
+  readonly #images: ImageCollector;
+  readonly #logs: LogRotation;
   readonly #pods: Informer<Pod>;
   readonly #nodes: Informer<Node>;
   readonly #worker: WorkerContext;
@@ -103,6 +111,14 @@ export class NodeAgent implements Kubelet {
     const evictionHard = options.evictionHard ?? defaults.evictionHard;
     this.#allocatable = nodeAllocatable(host.machine, maxPods, reserved, evictionHard);
     const allocatable = this.#allocatable;
+    this.#cgroups = new PodCgroups({
+      cgroups: host.cgroups,
+      machine: host.machine,
+      root: options.cgroupRoot ?? defaults.cgroupRoot,
+      reserved,
+      podPidsLimit: options.podPidsLimit ?? defaults.podPidsLimit,
+      logger,
+    });
     this.#states = new RuntimeStateCache(runtime, terminationMessageReader(host.storage));
     this.#statuses = new StatusManager({ client, clock, logger });
     this.#references = new References(client, (uids) => this.#referencesChanged(uids));
@@ -168,7 +184,7 @@ export class NodeAgent implements Kubelet {
       allocatable,
       nodeIPs: options.nodeIPs,
       cgroupRoot: options.cgroupRoot ?? defaults.cgroupRoot,
-      podPidsLimit: options.podPidsLimit ?? defaults.podPidsLimit,
+      cgroups: this.#cgroups,
       dns: () => this.#dns(),
       networkProblem: () => this.#node.networkProblem,
     });
@@ -186,11 +202,49 @@ export class NodeAgent implements Kubelet {
       killer: this.#killer,
       syncer,
       nodeIPs: options.nodeIPs,
-      cgroupRoot: options.cgroupRoot ?? defaults.cgroupRoot,
+      cgroups: this.#cgroups,
       runtimeName: () => this.#runtimeName,
       admit: (pod) => this.#admit(pod),
       onGone: (worker) => this.#gone(worker),
     };
+    this.#images = new ImageCollector({
+      clock,
+      logger,
+      events,
+      host,
+      images: options.images,
+      runtime,
+      highPercent: options.imageGcHighThresholdPercent ?? defaults.imageGcHighThresholdPercent,
+      lowPercent: options.imageGcLowThresholdPercent ?? defaults.imageGcLowThresholdPercent,
+      onRemoved: () => this.#node.changed(),
+    });
+    this.#evictions = new EvictionManager({
+      clock,
+      logger,
+      host,
+      runtime,
+      states: this.#states,
+      thresholds: evictionHard,
+      cgroupRoot: options.cgroupRoot ?? defaults.cgroupRoot,
+      pods: () =>
+        [...this.#workers.values()]
+          .filter((worker) => worker.active && !worker.terminating)
+          .map((worker) => worker.pod),
+      evict: (pod, eviction) => {
+        const evicted = this.#workers.get(pod.metadata.uid)?.evict(eviction) === true;
+        if (evicted) events.pod(pod, 'Warning', eviction.reason, eviction.message);
+        return evicted;
+      },
+      setPressure: (pressure) => this.#node.setPressure(pressure),
+      reclaimDisk: () => this.#images.removeUnused(),
+    });
+    this.#logs = new LogRotation({
+      clock,
+      logger,
+      runtime,
+      maxBytes: options.containerLogMaxBytes ?? defaults.containerLogMaxBytes,
+      maxFiles: options.containerLogMaxFiles ?? defaults.containerLogMaxFiles,
+    });
     this.#pods = client.informers.informer(resources.pods, { fieldSelector: { 'spec.nodeName': nodeName } });
     this.#nodes = client.informers.informer(resources.nodes, {
       fieldSelector: { 'metadata.name': nodeName },
@@ -207,6 +261,7 @@ export class NodeAgent implements Kubelet {
       this.#housekeeping?.cancel();
       this.#probes.stop();
       await this.ready.catch(() => {});
+      await Promise.all([this.#evictions.stop(), this.#images.stop(), this.#logs.stop()]);
       await this.#server?.[Symbol.asyncDispose]();
       await Promise.all([...this.#workers.values()].map((worker) => worker.stop()));
       await Promise.allSettled(this.#orphans.values());
@@ -224,6 +279,7 @@ export class NodeAgent implements Kubelet {
   async #start(servicesSynced: Promise<void>): Promise<void> {
     const { runtime, client, nodeName, podCidrs } = this.#options;
     const { signal } = this.#stop;
+    await this.#cgroups.start();
     await this.#listen();
     this.#runtimeName = (await runtime.version()).runtimeName;
     if (podCidrs) await this.#setPodCidrs(podCidrs);
@@ -260,6 +316,9 @@ export class NodeAgent implements Kubelet {
     await this.#endOrphans();
     await this.#node.registered;
     this.#scheduleHousekeeping();
+    this.#evictions.start();
+    this.#images.start();
+    if (this.#options.host.storage) this.#logs.start();
   }
 
   async #listen(): Promise<void> {
@@ -403,6 +462,7 @@ export class NodeAgent implements Kubelet {
   async #endOrphans(): Promise<void> {
     const { runtime } = this.#options;
     const uids = await this.#volumes.podsOnDisk();
+    for (const uid of await this.#cgroups.uids()) uids.add(uid);
     for (const sandbox of await runtime.listPodSandboxes()) uids.add(sandbox.metadata.uid);
     for (const uid of uids) {
       if (this.#workers.has(uid) || this.#orphans.has(uid)) continue;
@@ -430,7 +490,7 @@ export class NodeAgent implements Kubelet {
       await runtime.removePodSandbox(id);
     }
     await this.#volumes.removeOrphan(uid);
-    await this.#removeCgroups(uid);
+    await this.#cgroups.removeUid(uid);
     const [sandbox] = state.sandboxes;
     const name = sandbox && {
       name: sandbox.labels[labels.podName] ?? sandbox.metadata.name,
@@ -438,12 +498,6 @@ export class NodeAgent implements Kubelet {
     };
     if (host.storage) await removePodDirectories(host.storage, uid, name);
     this.#states.forget(uid);
-  }
-
-  async #removeCgroups(uid: string): Promise<void> {
-    const { host, cgroupRoot = defaults.cgroupRoot } = this.#options;
-    for (const parent of ['', '/burstable', '/besteffort'])
-      await host.cgroups?.remove(`${cgroupRoot}/kubepods${parent}/pod${uid}`);
   }
 
   #scheduleHousekeeping(): void {

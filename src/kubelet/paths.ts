@@ -1,6 +1,5 @@
 // Where the agent keeps what: one directory a pod, laid out as upstream's, so that tools and people find things.
 
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pod } from '../api/types/core-v1.ts';
 import type { HostStorage } from './host/host.ts';
@@ -44,10 +43,6 @@ export async function removePodDirectories(
   uid: string,
   name: { readonly name: string; readonly namespace: string } | undefined,
 ): Promise<void> {
-  await rm(join(storage.rootDirectory, 'pods', uid), { recursive: true, force: true });
-  if (name)
-    await rm(join(storage.podLogsDirectory, `${name.namespace}_${name.name}_${uid}`), {
-      recursive: true,
-      force: true,
-    });
+  await storage.removeTree(join(storage.rootDirectory, 'pods', uid));
+  if (name) await storage.removeTree(join(storage.podLogsDirectory, `${name.namespace}_${name.name}_${uid}`));
 }

@@ -6,7 +6,6 @@
 //   syncing ──(deleted, evicted, deadline, finished)──▶ terminating ──(all containers ended)──▶ terminated
 //   terminated ──(volumes and cgroup gone; deleted in the API)──▶ gone
 
-import { rm } from 'node:fs/promises';
 import type { Pod, PodCondition, PodStatus } from '../api/types/core-v1.ts';
 import type { Clock, Logger, Timer } from '../component/index.ts';
 import type { RuntimeService } from '../runtime/cri.ts';
@@ -15,9 +14,9 @@ import type { KubeletHost } from './host/host.ts';
 import { type ContainerKiller, GracePeriod } from './kill.ts';
 import { podPaths } from './paths.ts';
 import { gracePeriod, isTerminalPhase, podKey } from './pod.ts';
+import type { PodCgroups } from './pod-cgroups.ts';
 import type { ProbeManager } from './probes/manager.ts';
 import type { References } from './references.ts';
-import { podCgroup } from './resources.ts';
 import type { PodRuntimeState, RuntimeStateCache } from './runtime-state.ts';
 import { finalStatus, generateStatus, rejectedStatus } from './status.ts';
 import type { StatusManager } from './status-manager.ts';
@@ -53,7 +52,7 @@ export interface WorkerContext {
   readonly killer: ContainerKiller;
   readonly syncer: PodSyncer;
   readonly nodeIPs: readonly string[];
-  readonly cgroupRoot: string;
+  readonly cgroups: PodCgroups;
   readonly runtimeName: () => string;
   /** Undefined: the pod may run here. Called once, before anything is started for it. */
   readonly admit: (pod: Pod) => Rejection | undefined;
@@ -341,11 +340,11 @@ export class PodWorker {
 
   /** Takes away what only a running pod needs, tells the API, and once the pod is gone there all the rest. */
   async #finish(): Promise<void> {
-    const { volumes, host, cgroupRoot, references, probes, statuses } = this.#context;
+    const { volumes, cgroups, references, probes, statuses } = this.#context;
     probes.forget(this.uid);
     await volumes.unmount(this.#pod);
     references.release(this.uid);
-    if (host.cgroups) await host.cgroups.remove(podCgroup(cgroupRoot, this.#pod));
+    await cgroups.remove(this.#pod);
     if (!this.#rejected) await this.#publishNow();
     await statuses.flush(this.uid);
     if (!this.#removed && this.#pod.metadata.deletionTimestamp === undefined) return;
@@ -365,8 +364,8 @@ export class PodWorker {
     for (const { id } of state.sandboxes) await runtime.removePodSandbox(id);
     if (host.storage) {
       const paths = podPaths(host.storage, this.#pod);
-      await rm(paths.pod, { recursive: true, force: true });
-      await rm(paths.logs, { recursive: true, force: true });
+      await host.storage.removeTree(paths.pod);
+      await host.storage.removeTree(paths.logs);
     }
     states.forget(this.uid);
     statuses.forget(this.uid);

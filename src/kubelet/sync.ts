@@ -20,8 +20,9 @@ import { type ImagePuller, StartError } from './images/pull.ts';
 import { type ContainerKiller, GracePeriod } from './kill.ts';
 import { podPaths } from './paths.ts';
 import { containersOf, findContainer, gracePeriod, type PodContainer, podFormat } from './pod.ts';
+import type { PodCgroups } from './pod-cgroups.ts';
 import type { References } from './references.ts';
-import { podCgroup, podCgroupResources, type ResourceList } from './resources.ts';
+import type { ResourceList } from './resources.ts';
 import {
   type ContainerRecord,
   newestContainer,
@@ -71,7 +72,7 @@ export interface SyncOptions {
   readonly allocatable: ResourceList;
   readonly nodeIPs: readonly string[];
   readonly cgroupRoot: string;
-  readonly podPidsLimit: number;
+  readonly cgroups: PodCgroups;
   /** The text of the host's resolv.conf is read anew for each sandbox. */
   readonly dns: () => Promise<DnsSettings>;
   /** '' when the network is ready, else what is wrong. */
@@ -129,10 +130,9 @@ export class PodSyncer {
   }
 
   async #ensureCgroup(pod: Pod): Promise<void> {
-    const { host, cgroupRoot, podPidsLimit, events } = this.#options;
-    if (!host.cgroups) return;
+    const { cgroups, events } = this.#options;
     try {
-      await host.cgroups.ensure(podCgroup(cgroupRoot, pod), podCgroupResources(pod, podPidsLimit));
+      await cgroups.ensure(pod);
     } catch (error) {
       const message = `unable to ensure pod container exists: ${messageOf(error)}`;
       events.pod(pod, 'Warning', 'FailedToCreatePodContainer', message);

@@ -2,7 +2,7 @@
 // and takes them away when the pod has ended. Small API-made files that must not touch a disk (Secrets, tokens,
 // projections) lie on one tmpfs of the node, so that a pod costs no mount of its own.
 
-import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { podLimits, quantityToNumber } from '../../api/index.ts';
 import type { Pod, Volume } from '../../api/types/core-v1.ts';
@@ -40,6 +40,16 @@ export interface VolumeManagerOptions {
   readonly references: References;
   readonly tokens: TokenManager;
   readonly allocatable: ResourceList;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (isErrno(error, 'ENOENT')) return false;
+      throw error;
+    },
+  );
 }
 
 function typeOf(volume: Volume): string {
@@ -139,8 +149,9 @@ export class VolumeManager implements AsyncDisposable {
     const mounts = await storage.mounts.mountsUnder(directory);
     // Deepest first.
     for (const mount of mounts.toSorted((a, b) => b.length - a.length)) await storage.mounts.unmount(mount);
-    await rm(join(directory, 'volume-subpaths'), { recursive: true, force: true });
-    await rm(join(directory, 'volumes'), { recursive: true, force: true });
+    // Never follows what is still mounted: a host's directory may be behind it.
+    for (const name of ['volume-subpaths', 'volumes'])
+      if (await exists(join(directory, name))) await storage.removeTree(join(directory, name));
     await rm(join(storage.rootDirectory, 'memory', podUid), { recursive: true, force: true });
   }
 
