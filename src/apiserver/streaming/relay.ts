@@ -291,6 +291,11 @@ async function refuseAs(answer: IncomingMessage, client: Duplex): Promise<void> 
 
 /** What was still to be written to a side whose partner has gone gets this long. */
 const LINGER_MS = 10_000;
+/**
+ * How long a connection that one side has ended may stay silent. A client that was killed looks like one that only
+ * has nothing more to say; what speaks SPDY or WebSocket ends both ways at once.
+ */
+const HALF_OPEN_MS = 30_000;
 
 /**
  * Joins two connections until both are closed. An end that one side sends is sent on (half-close); an error or a
@@ -299,17 +304,29 @@ const LINGER_MS = 10_000;
 export function splice(a: Duplex, b: Duplex, headOfA: Uint8Array, headOfB: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     let open = 2;
+    let silence: NodeJS.Timeout | undefined;
     const closed = (other: Duplex): void => {
-      if (--open === 0) resolve();
-      else if (!other.destroyed) letGo(other);
+      if (--open === 0) {
+        clearTimeout(silence);
+        resolve();
+      } else if (!other.destroyed) letGo(other);
     };
     const join = (from: Duplex, to: Duplex, head: Uint8Array): void => {
+      // What was upgraded may end one way and go on the other.
+      from.allowHalfOpen = true;
       if (head.length > 0) to.write(head);
       from.on('data', (chunk: Buffer) => {
+        silence?.refresh();
         if (!to.write(chunk)) from.pause();
       });
       to.on('drain', () => from.resume());
-      from.on('end', () => to.end());
+      from.on('end', () => {
+        to.end();
+        silence ??= setTimeout(() => {
+          a.destroy();
+          b.destroy();
+        }, HALF_OPEN_MS).unref();
+      });
       // `close` follows, and tells the other side.
       from.on('error', () => from.destroy());
       if (from.closed) closed(to);
