@@ -377,7 +377,9 @@ export class PodWorker {
   async #publishNow(): Promise<PodStatus> {
     const { states, statuses, probes, clock, nodeIPs, runtimeName } = this.#context;
     const state: PodRuntimeState = await states.get(this.uid);
-    const ended = this.#phase === 'terminated' || this.#phase === 'gone';
+    // Erased while its state was read: there is nothing left to report.
+    if (this.#phase === 'gone') return this.#pod.status ?? {};
+    const ended = this.#phase === 'terminated';
     if (!ended) probes.follow(this.#pod, state, runtimeName());
     const previous = statuses.get(this.uid) ?? this.#pod.status ?? {};
     const status = generateStatus({

@@ -298,7 +298,7 @@ function anyRegularCreated(pod: Pod, state: PodRuntimeState): boolean {
 }
 
 function withoutRecord(pod: Pod, container: Container, old: ContainerStatus | undefined): ContainerStatus {
-  if (old?.state?.terminated) return old;
+  if (old?.state?.terminated) return { ...old };
   const mounts = volumeMountStatuses(container);
   const status: ContainerStatus = {
     name: container.name,

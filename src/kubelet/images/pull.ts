@@ -28,8 +28,8 @@ const INITIAL_BACKOFF_MS = 10_000;
 const LONGEST_BACKOFF_MS = 300_000;
 /** Enough that a slow registry does not hold up the others, few enough to leave disk and link to each. */
 const PARALLEL_PULLS = 4;
-/** After a failed pull the container soon says that it backs off. */
-const SHOW_BACKOFF_MS = 1000;
+/** A failed pull shows as ErrImagePull for this long before it shows as backing off. */
+const SHOW_FAILURE_MS = 1000;
 
 interface Pulling {
   readonly done: Promise<string>;
@@ -52,7 +52,7 @@ export class ImagePuller {
   /** Pulls waiting for their turn, in the order they came. */
   readonly #waiting: (() => void)[] = [];
   #running = 0;
-  readonly #lastErrors = new Map<string, string>();
+  readonly #failures = new Map<string, { readonly at: number; readonly message: string }>();
 
   constructor(options: ImagePullerOptions) {
     this.#options = options;
@@ -91,6 +91,9 @@ export class ImagePuller {
     const key = `${pod.metadata.uid}_${reference}`;
     const wait = this.#backoff.remainingSinceFailure(key);
     if (wait > 0) {
+      const failed = this.#failures.get(key);
+      const shown = failed && failed.at + SHOW_FAILURE_MS - this.#options.clock.now();
+      if (shown && shown > 0) throw new StartError('ErrImagePull', failed.message, shown);
       events.container(pod, member, 'Normal', 'BackOff', `Back-off pulling image "${reference}"`);
       throw new StartError('ImagePullBackOff', this.#backoffMessage(key, reference), wait);
     }
@@ -100,12 +103,12 @@ export class ImagePuller {
   /** Forgets the pod's failures. */
   forget(podUid: string): void {
     this.#backoff.resetPrefix(`${podUid}_`);
-    for (const key of this.#lastErrors.keys()) if (key.startsWith(`${podUid}_`)) this.#lastErrors.delete(key);
+    for (const key of this.#failures.keys()) if (key.startsWith(`${podUid}_`)) this.#failures.delete(key);
   }
 
   #backoffMessage(key: string, reference: string): string {
-    const last = this.#lastErrors.get(key);
-    return `Back-off pulling image "${reference}"${last === undefined ? '' : `: ${last}`}`;
+    const failed = this.#failures.get(key);
+    return `Back-off pulling image "${reference}"${failed ? `: ErrImagePull: ${failed.message}` : ''}`;
   }
 
   async #pull(
@@ -139,7 +142,7 @@ export class ImagePuller {
         )} including waiting). Image size: ${image.size} bytes.`,
       );
       this.#backoff.reset(key);
-      this.#lastErrors.delete(key);
+      this.#failures.delete(key);
       this.#options.onPulled();
       return image;
     } catch (error) {
@@ -148,8 +151,8 @@ export class ImagePuller {
       const text = `Failed to pull image "${reference}": ${message}`;
       events.container(pod, member, 'Warning', 'Failed', text);
       this.#backoff.next(key, clock.now());
-      this.#lastErrors.set(key, `ErrImagePull: ${message}`);
-      throw new StartError('ErrImagePull', message, SHOW_BACKOFF_MS);
+      this.#failures.set(key, { at: clock.now(), message });
+      throw new StartError('ErrImagePull', message, SHOW_FAILURE_MS);
     }
   }
 

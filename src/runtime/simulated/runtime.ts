@@ -61,6 +61,7 @@ interface ContainerRecord {
   readonly id: string;
   readonly sandbox: SandboxRecord;
   readonly config: ContainerConfig;
+  readonly imageId: string;
   readonly behaviour: Behaviour;
   readonly createdAt: number;
   state: ContainerState;
@@ -245,8 +246,8 @@ export class SimulatedRuntime extends SimulatedImages implements RuntimeService 
     const sandbox = this.#sandbox(podSandboxId);
     if (sandbox.state !== 'READY')
       throw new RuntimeError('FailedPrecondition', `pod sandbox ${podSandboxId} is not ready`);
-    if (!(await this.imageStatus(config.image)))
-      throw new RuntimeError('NotFound', `image ${config.image} is not present`);
+    const image = await this.imageStatus(config.image);
+    if (!image) throw new RuntimeError('NotFound', `image ${config.image} is not present`);
     for (const id of sandbox.containers) {
       const other = this.#containers.get(id)!.config.metadata;
       if (other.name === config.metadata.name && other.attempt === config.metadata.attempt)
@@ -261,6 +262,7 @@ export class SimulatedRuntime extends SimulatedImages implements RuntimeService 
       id: this.#newId(),
       sandbox,
       config,
+      imageId: image.repoDigests[0] ?? image.id,
       behaviour: behaviourOf(sandbox.config.annotations, config.metadata.name, isInit),
       createdAt: now,
       state: 'CREATED',
@@ -452,13 +454,13 @@ export class SimulatedRuntime extends SimulatedImages implements RuntimeService 
   }
 
   #describeContainer(container: ContainerRecord): Container {
-    const { metadata, labels, annotations, imageReference, image } = container.config;
+    const { metadata, labels, annotations, imageReference } = container.config;
     return {
       id: container.id,
       podSandboxId: container.sandbox.id,
       metadata,
       image: imageReference,
-      imageId: image,
+      imageId: container.imageId,
       state: container.state,
       createdAt: container.createdAt,
       labels,

@@ -1,0 +1,425 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ContainerStatus, Pod } from '../api/types/core-v1.ts';
+import { resources } from '../client/index.ts';
+import { ManualClock } from '../component/index.ts';
+import { RuntimeError } from '../runtime/cri.ts';
+import { eventually, startTestNode, type TestNode } from './testing/node.ts';
+
+const START = Date.parse('2026-01-01T00:00:00Z');
+
+/** Moves time in steps of a second, letting the node settle in between. */
+async function pass(clock: ManualClock, seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second++) {
+    await clock.advance(1000);
+    for (let turn = 0; turn < 8; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+}
+
+async function waitFor(node: TestNode, name: string, check: (pod: Pod) => void): Promise<Pod> {
+  let pod: Pod | undefined;
+  await eventually(async () => {
+    pod = await node.getPod(name);
+    check(pod);
+  });
+  return pod!;
+}
+
+function only(pod: Pod): ContainerStatus {
+  return pod.status.containerStatuses![0]!;
+}
+
+const running = (pod: Pod): void => assert.equal(pod.status.phase, 'Running');
+
+test('a crashing container backs off 10 s, 20 s, 40 s and says so', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  const { metadata } = await node.createPod({ name: 'web' });
+  const crash = async (count: number): Promise<void> => {
+    await waitFor(node, 'web', (pod) => {
+      assert.ok(only(pod).state?.running, JSON.stringify(only(pod).state));
+      assert.equal(only(pod).restartCount, count);
+    });
+    node.runtime.exit({ podUid: metadata.uid, container: 'web' }, 1);
+  };
+  await crash(0);
+  // The first restart comes at once.
+  await crash(1);
+  for (const [count, delay] of [
+    [2, 10],
+    [3, 20],
+    [4, 40],
+  ] as const) {
+    const pod = await waitFor(node, 'web', (p) =>
+      assert.equal(only(p).state?.waiting?.reason, 'CrashLoopBackOff'),
+    );
+    assert.equal(pod.status.phase, 'Running');
+    assert.equal(
+      only(pod).state?.waiting?.message,
+      `back-off ${delay}s restarting failed container=web pod=web_default(${metadata.uid})`,
+    );
+    assert.equal(only(pod).lastState?.terminated?.exitCode, 1);
+    assert.equal(only(pod).lastState?.terminated?.reason, 'Error');
+    await pass(clock, delay - 1);
+    assert.equal(only(await node.getPod('web')).state?.waiting?.reason, 'CrashLoopBackOff');
+    await pass(clock, 1);
+    await crash(count);
+  }
+});
+
+test('a pod that never restarts ends as its container does', async () => {
+  await using node = await startTestNode();
+  for (const [name, code, phase] of [
+    ['good', 0, 'Succeeded'],
+    ['bad', 3, 'Failed'],
+  ] as const) {
+    const pod = await node.createPod({ name, spec: { restartPolicy: 'Never' } });
+    await waitFor(node, name, running);
+    node.runtime.exit({ podUid: pod.metadata.uid, container: 'web' }, code);
+    const ended = await waitFor(node, name, (p) => assert.equal(p.status.phase, phase));
+    assert.equal(only(ended).state?.terminated?.exitCode, code);
+    assert.equal(only(ended).restartCount, 0);
+    const ready = ended.status.conditions?.find(({ type }) => type === 'Ready');
+    assert.equal(ready?.status, 'False');
+    assert.equal(ready?.reason, code === 0 ? 'PodCompleted' : 'PodFailed');
+  }
+});
+
+test('restart policy OnFailure starts a failed container again and leaves a finished one', async () => {
+  await using node = await startTestNode();
+  const pod = await node.createPod({ name: 'job', spec: { restartPolicy: 'OnFailure' } });
+  await waitFor(node, 'job', running);
+  const target = { podUid: pod.metadata.uid, container: 'web' };
+  node.runtime.exit(target, 1);
+  await waitFor(node, 'job', (p) => {
+    assert.equal(only(p).restartCount, 1);
+    assert.ok(only(p).state?.running);
+  });
+  node.runtime.exit(target, 0);
+  await waitFor(node, 'job', (p) => assert.equal(p.status.phase, 'Succeeded'));
+});
+
+test('a rule of a container restarts it for its exit codes although the pod never restarts', async () => {
+  await using node = await startTestNode();
+  const pod = await node.createPod({
+    name: 'ruled',
+    spec: {
+      restartPolicy: 'Never',
+      containers: [
+        {
+          name: 'web',
+          image: 'nginx:1.29',
+          restartPolicy: 'Never',
+          restartPolicyRules: [{ action: 'Restart', exitCodes: { operator: 'In', values: [42] } }],
+        },
+      ],
+    },
+  });
+  await waitFor(node, 'ruled', running);
+  const target = { podUid: pod.metadata.uid, container: 'web' };
+  node.runtime.exit(target, 42);
+  await waitFor(node, 'ruled', (p) => {
+    assert.equal(only(p).restartCount, 1);
+    assert.ok(only(p).state?.running);
+  });
+  node.runtime.exit(target, 1);
+  await waitFor(node, 'ruled', (p) => assert.equal(p.status.phase, 'Failed'));
+});
+
+test('init containers run one after the other before the others start', async () => {
+  await using node = await startTestNode();
+  const order: string[] = [];
+  node.runtime.onEvent((event) => {
+    if (event.type === 'CONTAINER_STARTED')
+      void node.runtime.containerStatus(event.containerId).then(({ metadata }) => order.push(metadata.name));
+  });
+  await node.createPod({
+    name: 'web',
+    spec: {
+      initContainers: [
+        { name: 'first', image: 'busybox:1' },
+        { name: 'second', image: 'busybox:1' },
+      ],
+    },
+  });
+  const pod = await waitFor(node, 'web', running);
+  assert.deepEqual(order, ['first', 'second', 'web']);
+  assert.deepEqual(
+    pod.status.initContainerStatuses?.map(({ name, ready, state }) => [
+      name,
+      ready,
+      state?.terminated?.reason,
+    ]),
+    [
+      ['first', true, 'Completed'],
+      ['second', true, 'Completed'],
+    ],
+  );
+});
+
+test('while an init container fails the pod is Pending and says which one', async () => {
+  await using node = await startTestNode();
+  await node.createPod({
+    name: 'web',
+    annotations: { 'first.simulation.bulkhead.dev/exit-code': '1' },
+    spec: { initContainers: [{ name: 'first', image: 'busybox:1' }] },
+  });
+  const pod = await waitFor(node, 'web', (p) => {
+    assert.equal(p.status.phase, 'Pending');
+    assert.equal(p.status.initContainerStatuses?.[0]?.state?.waiting?.reason, 'CrashLoopBackOff');
+  });
+  assert.equal(only(pod).state?.waiting?.reason, 'PodInitializing');
+  const initialized = pod.status.conditions?.find(({ type }) => type === 'Initialized');
+  assert.equal(initialized?.status, 'False');
+  assert.equal(initialized?.message, 'containers with incomplete status: [first]');
+});
+
+test('a failed init container of a pod that never restarts fails the pod', async () => {
+  await using node = await startTestNode();
+  await node.createPod({
+    name: 'web',
+    annotations: { 'first.simulation.bulkhead.dev/exit-code': '1' },
+    spec: { restartPolicy: 'Never', initContainers: [{ name: 'first', image: 'busybox:1' }] },
+  });
+  await waitFor(node, 'web', (p) => assert.equal(p.status.phase, 'Failed'));
+});
+
+test('a sidecar starts before the regular containers and does not keep a finished pod alive', async () => {
+  await using node = await startTestNode();
+  const pod = await node.createPod({
+    name: 'job',
+    spec: {
+      restartPolicy: 'Never',
+      initContainers: [{ name: 'proxy', image: 'envoy:1', restartPolicy: 'Always' }],
+    },
+  });
+  const up = await waitFor(node, 'job', running);
+  assert.ok(up.status.initContainerStatuses?.[0]?.state?.running);
+  assert.equal(up.status.initContainerStatuses?.[0]?.ready, true);
+  node.runtime.exit({ podUid: pod.metadata.uid, container: 'proxy' }, 1);
+  await waitFor(node, 'job', (p) => {
+    assert.equal(p.status.initContainerStatuses?.[0]?.restartCount, 1);
+    assert.ok(p.status.initContainerStatuses?.[0]?.state?.running);
+  });
+  node.runtime.exit({ podUid: pod.metadata.uid, container: 'web' }, 0);
+  await waitFor(node, 'job', (p) => {
+    assert.equal(p.status.phase, 'Succeeded');
+    assert.ok(p.status.initContainerStatuses?.[0]?.state?.terminated);
+  });
+});
+
+test('a pod past its active deadline fails with DeadlineExceeded', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({ name: 'web', spec: { activeDeadlineSeconds: 60 } });
+  await waitFor(node, 'web', running);
+  await pass(clock, 58);
+  running(await node.getPod('web'));
+  await pass(clock, 3);
+  const pod = await waitFor(node, 'web', (p) => assert.equal(p.status.phase, 'Failed'));
+  assert.equal(pod.status.reason, 'DeadlineExceeded');
+  assert.equal(pod.status.message, 'Pod was active on the node longer than the specified deadline');
+});
+
+test('an image that cannot be pulled shows ErrImagePull, then ImagePullBackOff, and is tried again', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  node.runtime.failPulls('nginx:1.29', new RuntimeError('NotFound', 'manifest unknown'));
+  await node.createPod({ name: 'web' });
+  await waitFor(node, 'web', (pod) => {
+    assert.equal(only(pod).state?.waiting?.reason, 'ErrImagePull');
+    assert.equal(only(pod).state?.waiting?.message, 'manifest unknown');
+    assert.equal(pod.status.phase, 'Pending');
+  });
+  await pass(clock, 2);
+  await waitFor(node, 'web', (pod) => {
+    assert.equal(only(pod).state?.waiting?.reason, 'ImagePullBackOff');
+    assert.match(
+      only(pod).state?.waiting?.message ?? '',
+      /^Back-off pulling image "nginx:1\.29": ErrImagePull: /,
+    );
+  });
+  node.runtime.failPulls('nginx:1.29');
+  await pass(clock, 10);
+  await waitFor(node, 'web', running);
+});
+
+test('an image name that is none, and one that must not be pulled, are refused by name', async () => {
+  await using node = await startTestNode();
+  await node.createPod({ name: 'invalid', spec: { containers: [{ name: 'web', image: 'UPPER/Case' }] } });
+  await node.createPod({
+    name: 'never',
+    spec: { containers: [{ name: 'web', image: 'absent:1', imagePullPolicy: 'Never' }] },
+  });
+  await waitFor(node, 'invalid', (pod) => assert.equal(only(pod).state?.waiting?.reason, 'InvalidImageName'));
+  await waitFor(node, 'never', (pod) => {
+    assert.equal(only(pod).state?.waiting?.reason, 'ErrImageNeverPull');
+    assert.equal(
+      only(pod).state?.waiting?.message,
+      'Container image "absent:1" is not present with pull policy of Never',
+    );
+  });
+});
+
+test('a container waits for the ConfigMap that it names and starts when it comes', async () => {
+  await using node = await startTestNode();
+  await node.createPod({
+    name: 'web',
+    spec: {
+      containers: [
+        {
+          name: 'web',
+          image: 'nginx:1.29',
+          env: [{ name: 'MODE', valueFrom: { configMapKeyRef: { name: 'settings', key: 'mode' } } }],
+        },
+      ],
+    },
+  });
+  await waitFor(node, 'web', (pod) => {
+    assert.equal(only(pod).state?.waiting?.reason, 'CreateContainerConfigError');
+    assert.equal(only(pod).state?.waiting?.message, 'configmap "settings" not found');
+  });
+  await node.client
+    .resource(resources.configMaps, 'default')
+    .create({ metadata: { name: 'settings', namespace: 'default' }, data: { mode: 'fast' } });
+  await waitFor(node, 'web', running);
+});
+
+test('a volume of a type that is not supported keeps the pod waiting and is named', async () => {
+  await using node = await startTestNode();
+  await node.createPod({
+    name: 'web',
+    spec: { volumes: [{ name: 'data', nfs: { server: 'files', path: '/' } }] },
+  });
+  await eventually(async () => {
+    const events = await node.events('web');
+    assert.ok(
+      events.some(
+        (event) =>
+          event.startsWith('FailedMount: ') && event.includes('"data"') && event.includes('type nfs'),
+      ),
+      events.join('\n'),
+    );
+  });
+  const pod = await node.getPod('web');
+  assert.equal(only(pod).state?.waiting?.reason, 'ContainerCreating');
+});
+
+test('a pod that does not fit is refused with the resource that is short', async () => {
+  await using node = await startTestNode();
+  const pod = await node.createPod({
+    name: 'big',
+    spec: { containers: [{ name: 'web', image: 'nginx:1.29', resources: { requests: { cpu: '64' } } }] },
+  });
+  const refused = await waitFor(node, 'big', (p) => assert.equal(p.status.phase, 'Failed'));
+  assert.equal(refused.status.reason, 'OutOfcpu');
+  assert.equal(
+    refused.status.message,
+    "Pod was rejected: Node didn't have enough resource: cpu, requested: 64000, used: 0, capacity: 32000",
+  );
+  assert.equal((await node.runtime.listPodSandboxes({ podUid: pod.metadata.uid })).length, 0);
+});
+
+test('two pods cannot have the same port of the host', async () => {
+  await using node = await startTestNode();
+  const containers = [{ name: 'web', image: 'nginx:1.29', ports: [{ containerPort: 80, hostPort: 8080 }] }];
+  await node.createPod({ name: 'one', spec: { containers } });
+  await waitFor(node, 'one', running);
+  await node.createPod({ name: 'two', spec: { containers } });
+  const pod = await waitFor(node, 'two', (p) => assert.equal(p.status.phase, 'Failed'));
+  assert.equal(pod.status.reason, 'NodePorts');
+});
+
+test('a restarted agent adopts what runs: same containers, same counts, no restart', async () => {
+  await using node = await startTestNode();
+  const { metadata } = await node.createPod({ name: 'web' });
+  await waitFor(node, 'web', running);
+  node.runtime.exit({ podUid: metadata.uid, container: 'web' }, 1);
+  const before = await waitFor(node, 'web', (pod) => {
+    assert.equal(only(pod).restartCount, 1);
+    assert.ok(only(pod).state?.running);
+  });
+  await node.restart();
+  let events = 0;
+  node.runtime.onEvent(() => events++);
+  await node.client
+    .resource(resources.pods, 'default')
+    .patch('web', { type: 'merge', patch: { metadata: { labels: { seen: 'yes' } } } });
+  await eventually(async () => assert.equal((await node.getPod('web')).metadata.labels?.['seen'], 'yes'));
+  const after = await node.getPod('web');
+  assert.equal(only(after).containerID, only(before).containerID);
+  assert.equal(only(after).restartCount, 1);
+  assert.equal(only(after).ready, true);
+  assert.equal(events, 0);
+});
+
+test('a pod deleted while the agent was away is ended when it comes back', async () => {
+  await using node = await startTestNode();
+  await node.createPod({ name: 'web' });
+  await waitFor(node, 'web', running);
+  await node.kubelet[Symbol.asyncDispose]();
+  await node.client.resource(resources.pods, 'default').delete('web', { gracePeriodSeconds: 0 });
+  assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1);
+  await node.restart();
+  await eventually(async () => assert.equal((await node.runtime.listPodSandboxes()).length, 0));
+});
+
+test('readiness follows the ready-delay of the simulation', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({ name: 'web', annotations: { 'simulation.bulkhead.dev/ready-delay': '5s' } });
+  await waitFor(node, 'web', (pod) => {
+    running(pod);
+    assert.equal(only(pod).ready, false);
+    assert.equal(only(pod).started, true);
+  });
+  await pass(clock, 6);
+  await waitFor(node, 'web', (pod) => assert.equal(only(pod).ready, true));
+});
+
+test('a grace period that becomes shorter takes effect while the pod is ending', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({ name: 'web', annotations: { 'simulation.bulkhead.dev/stop-delay': '1h' } });
+  await waitFor(node, 'web', running);
+  const pods = node.client.resource(resources.pods, 'default');
+  await pods.delete('web', { gracePeriodSeconds: 600 });
+  await eventually(async () =>
+    assert.ok((await node.events('web')).includes('Killing: Stopping container web')),
+  );
+  await pass(clock, 2);
+  assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1);
+  await pods.delete('web', { gracePeriodSeconds: 3 });
+  await pass(clock, 5);
+  await eventually(async () => assert.equal((await node.runtime.listContainers()).length, 0));
+});
+
+test('memory pressure shows on the node and ends the pod that uses most beyond its request', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  const modest = await node.createPod({
+    name: 'modest',
+    spec: { containers: [{ name: 'web', image: 'nginx:1.29', resources: { requests: { memory: '4Gi' } } }] },
+  });
+  const greedy = await node.createPod({ name: 'greedy' });
+  await waitFor(node, 'modest', running);
+  await waitFor(node, 'greedy', running);
+  node.runtime.setUsage({ podUid: modest.metadata.uid, container: 'web' }, { memoryBytes: 2 * 2 ** 30 });
+  node.runtime.setUsage({ podUid: greedy.metadata.uid, container: 'web' }, { memoryBytes: 2 ** 30 });
+  node.host.setUsage({ memoryAvailableBytes: 50 * 2 ** 20 });
+  await pass(clock, 2);
+  const pod = await waitFor(node, 'greedy', (p) => assert.equal(p.status.phase, 'Failed'));
+  assert.equal(pod.status.reason, 'Evicted');
+  assert.equal(
+    pod.status.message,
+    'The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ' +
+      'Container web was using 1Gi, request is 0, has larger consumption of memory. ',
+  );
+  const target = pod.status.conditions?.find(({ type }) => type === 'DisruptionTarget');
+  assert.equal(target?.reason, 'TerminationByKubelet');
+  running(await node.getPod('modest'));
+  await eventually(async () => {
+    const { status } = await node.client.resource(resources.nodes).get('node-1');
+    assert.equal(status.conditions?.find(({ type }) => type === 'MemoryPressure')?.status, 'True');
+  });
+});
