@@ -67,6 +67,12 @@ export class TokenBucket {
     return this.#tokens >= 0 ? 0 : -this.#tokens / this.#perMs;
   }
 
+  /** Milliseconds until tryTake() succeeds. */
+  untilNext(): number {
+    this.#refill();
+    return this.#tokens >= 1 ? 0 : Math.ceil((1 - this.#tokens) / this.#perMs);
+  }
+
   /** True when nothing is missing: a bucket that could as well be new. */
   get full(): boolean {
     this.#refill();

@@ -14,6 +14,9 @@ import {
 import { startDeploymentController } from './deployment/deployment.ts';
 import { startGarbageCollector } from './garbage-collector/garbage-collector.ts';
 import { startNamespaceController } from './namespace/namespace.ts';
+import { startNodeLifecycleController } from './node-lifecycle/node-lifecycle.ts';
+import { startTaintEvictionController } from './node-lifecycle/taint-eviction.ts';
+import { startPodGarbageCollector } from './pod-gc/pod-gc.ts';
 import { startReplicaSetController } from './replicaset/replicaset.ts';
 import { startRootCaPublisher } from './root-ca-publisher.ts';
 import { startServiceAccountController } from './service-account.ts';
@@ -24,6 +27,9 @@ const controllers = {
   'serviceaccount-controller': startServiceAccountController,
   'root-ca-certificate-publisher-controller': startRootCaPublisher,
   'garbage-collector-controller': startGarbageCollector,
+  'node-lifecycle-controller': startNodeLifecycleController,
+  'taint-eviction-controller': startTaintEvictionController,
+  'pod-garbage-collector-controller': startPodGarbageCollector,
   'replicaset-controller': startReplicaSetController,
   'deployment-controller': startDeploymentController,
 } as const satisfies Record<string, StartController>;

@@ -14,8 +14,8 @@ export interface TestCluster extends AsyncDisposable {
   readonly api: FakeApi;
   readonly client: Client;
   readonly clock: ManualClock;
-  /** What the kubelet makes of a pod; by default all become ready at once. */
-  podsBecome: (pod: Pod) => 'ready' | 'running' | 'pending' | 'failed' | 'succeeded';
+  /** What the kubelet makes of a pod (undefined: leaves it as it is); by default all become ready at once. */
+  podsBecome: (pod: Pod) => 'ready' | 'running' | 'pending' | 'failed' | 'succeeded' | undefined;
   /** Whether pods that are deleted go away (true), or stay terminating. */
   podsEnd: boolean;
   /** Lets everything happen that happens without time passing. */
@@ -82,6 +82,7 @@ async function runPod(cluster: TestCluster, pod: Pod): Promise<void> {
     return;
   }
   const becomes = cluster.podsBecome(pod);
+  if (!becomes) return;
   const phase = {
     ready: 'Running',
     running: 'Running',
