@@ -77,6 +77,7 @@ export interface FieldError {
   readonly type: FieldErrorType;
   /** `spec.containers[0].name`, `metadata.labels[app]`. */
   readonly field: string;
+  /** Left out where the value says nothing that the detail does not. */
   readonly value?: unknown;
   readonly detail: string;
 }
@@ -189,7 +190,7 @@ export function fieldErrorBody(error: FieldError): string {
     case 'InternalError':
       return error.detail === '' ? text : `${text}: ${error.detail}`;
     default: {
-      const body = `${text}: ${printedValue(error.value)}`;
+      const body = 'value' in error ? `${text}: ${printedValue(error.value)}` : text;
       return error.detail === '' ? body : `${body}: ${error.detail}`;
     }
   }

@@ -23,6 +23,11 @@ export class Findings {
     this.errors.push(fieldError.invalid(field, value, detail));
   }
 
+  /** Where the value is too long, or says nothing that the detail does not. */
+  invalidWhole(field: string, detail: string): void {
+    this.errors.push({ type: 'FieldValueInvalid', field, detail });
+  }
+
   forbidden(field: string, detail: string): void {
     this.errors.push(fieldError.forbidden(field, detail));
   }

@@ -3,6 +3,8 @@
 
 import { RESOURCES } from '../resources.ts';
 import { schemaOfKind } from '../schema/builtin.ts';
+import { appsRules } from './apps.ts';
+import { batchRules } from './batch.ts';
 import { coreRules } from './core.ts';
 import { type AnyRules, KindValidation } from './kind.ts';
 import { pathName } from './object-meta.ts';
@@ -12,6 +14,8 @@ export { labelName, type NameRule, pathName, subdomainName, validateObjectMeta }
 
 const groups: Readonly<Record<string, Readonly<Record<string, AnyRules>>>> = {
   '': coreRules,
+  apps: appsRules,
+  batch: batchRules,
   'events.k8s.io': { Event: coreRules['Event']! },
   'rbac.authorization.k8s.io': {
     ClusterRole: { name: pathName },
