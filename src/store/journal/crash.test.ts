@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { seededRandom } from '../store.model.ts';
+import { seededRandom } from '../conformance/model.ts';
 import { diskFiles } from './files.ts';
 import { FILE_HEADER_SIZE, SECTOR_SIZE } from './format.ts';
 import { openJournalStore } from './journal-store.ts';

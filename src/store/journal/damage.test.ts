@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Logger } from '../../component/index.ts';
 import { silentLogger } from '../../component/index.ts';
-import { seededRandom } from '../store.model.ts';
+import { seededRandom } from '../conformance/model.ts';
 import { END_OF_KEYS, type Store } from '../store.ts';
 import { DamagedStoreError } from './damage.ts';
 import { FILE_HEADER_SIZE, SECTOR_SIZE } from './format.ts';

@@ -23,11 +23,16 @@ export interface StoreFile {
 
 export type OpenMode = 'read' | 'create' | 'create durable' | 'modify durable';
 
+export interface ListedFile {
+  readonly name: string;
+  readonly size: number;
+}
+
 export interface StoreFiles {
   makeDirectory(directory: string): Promise<void>;
   /** Rejects with StoreLockedError when another process (or store) has it. Resolves with what gives it back. */
   lock(directory: string): Promise<() => Promise<void>>;
-  list(directory: string): Promise<{ readonly name: string; readonly size: number }[]>;
+  list(directory: string): Promise<readonly ListedFile[]>;
   /** `create` empties a file that is there. */
   open(path: string, mode: OpenMode): Promise<StoreFile>;
   rename(from: string, to: string): Promise<void>;
@@ -103,7 +108,8 @@ export const diskFiles: StoreFiles = {
   lock: lockDirectory,
   async list(directory) {
     const names = await readdir(directory);
-    return Promise.all(names.map(async (name) => ({ name, size: (await stat(join(directory, name))).size })));
+    const files = await Promise.all(names.map((name) => statIfThere(directory, name)));
+    return files.filter((file) => file !== undefined);
   },
   async open(path, mode) {
     const durable = mode.endsWith('durable');
@@ -123,6 +129,16 @@ export const diskFiles: StoreFiles = {
     }
   },
 };
+
+/** A snapshot may have made a file superfluous since the directory was read. */
+async function statIfThere(directory: string, name: string): Promise<ListedFile | undefined> {
+  try {
+    return { name, size: (await stat(join(directory, name))).size };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
 
 /** The system may take less than it was given; it says why not when asked to take the rest. */
 async function writeFully(fd: number, buffers: readonly Uint8Array[], position: number): Promise<void> {

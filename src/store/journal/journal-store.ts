@@ -31,6 +31,7 @@ export interface JournalStoreOptions {
  */
 export async function openJournalStore(options: JournalStoreOptions): Promise<Store> {
   const { directory, files = diskFiles, logger = silentLogger, clock = systemClock } = options;
+  const started = clock.monotonic();
   await files.makeDirectory(directory);
   const unlock = await files.lock(directory);
   try {
@@ -65,6 +66,16 @@ export async function openJournalStore(options: JournalStoreOptions): Promise<St
         }
       },
     } satisfies Ledger);
+    logger.info(
+      {
+        component: 'store',
+        directory,
+        revision: engine.revision,
+        bytes: engine.retainedBytes,
+        milliseconds: Math.round(clock.monotonic() - started),
+      },
+      'the store is open',
+    );
     return engine;
   } catch (error) {
     await unlock();

@@ -231,7 +231,7 @@ export class Journal implements Ledger {
     const bytes = this.#fileBytes();
     if (bytes < this.#nextSnapshotAt) return false;
     const { snapshotSlackBytes } = this.#options;
-    const wanted = 2 * this.#engine.keyspace.retainedBytes + snapshotSlackBytes;
+    const wanted = 2 * this.#engine.retainedBytes + snapshotSlackBytes;
     return bytes > wanted || this.#sealed.length > SEGMENTS_MAX;
   }
 

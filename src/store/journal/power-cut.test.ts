@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { seededRandom } from '../store.model.ts';
+import { seededRandom } from '../conformance/model.ts';
 import type { Store } from '../store.ts';
 import { openJournalStore } from './journal-store.ts';
 import { SimulatedDisk, systemError } from './testing/simulated-disk.ts';

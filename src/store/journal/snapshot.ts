@@ -59,7 +59,8 @@ export async function writeSnapshot(
     await file.sync();
   } catch (error) {
     await file.close();
-    await files.remove(temporary);
+    // When even that fails, the next start removes it.
+    await files.remove(temporary).catch(() => {});
     throw error;
   }
   await file.close();

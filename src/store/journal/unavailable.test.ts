@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { seededRandom } from '../store.model.ts';
+import { seededRandom } from '../conformance/model.ts';
 import { type Store, StoreUnavailableError } from '../store.ts';
 import { openJournalStore } from './journal-store.ts';
 import { StoreLockedError } from './lock.ts';

@@ -59,6 +59,9 @@ const PURGE_BUDGET = 2_000;
 /** Events handed to a watcher in one call when it catches up. */
 const CATCH_UP_BATCH = 1_000;
 
+/** A lease in a snapshot. */
+const LEASE_BYTES = 32;
+
 export class Engine implements Store {
   readonly keyspace = new Keyspace();
   readonly leases: LeaseTable;
@@ -233,6 +236,11 @@ export class Engine implements Store {
   }
 
   // ---- the ledger's side ----
+
+  /** About how many bytes a snapshot would take. */
+  get retainedBytes(): number {
+    return this.keyspace.retainedBytes + this.leases.size * LEASE_BYTES;
+  }
 
   /** These entries are durable: lets readers and watchers see them, then answers. */
   commit(entries: readonly LedgerEntry[]): void {

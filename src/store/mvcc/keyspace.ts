@@ -91,6 +91,7 @@ export class Keyspace {
   list(range: KeyRange, options: ListOptions = {}): ListResult {
     const at = this.#readRevision(options.revision);
     const limit = options.limit || Number.POSITIVE_INFINITY;
+    if (limit < 0) throw new RangeError(`${limit} is not a limit: 0 for none, or more`);
     if (range.end === undefined) {
       const kv = this.get(range.start, at);
       return { items: kv ? [kv] : [], revision: this.#revision, more: false, count: kv ? 1 : 0 };

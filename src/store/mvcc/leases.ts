@@ -54,6 +54,10 @@ export class LeaseTable {
     return lease;
   }
 
+  get size(): number {
+    return this.#leases.size;
+  }
+
   has(id: number): boolean {
     return this.#leases.has(id);
   }

@@ -3,7 +3,7 @@
 
 import { writeSync } from 'node:fs';
 import { basename } from 'node:path';
-import { seededRandom } from '../../store.model.ts';
+import { seededRandom } from '../../conformance/model.ts';
 import { diskFiles, type StoreFiles } from '../files.ts';
 import { openJournalStore } from '../journal-store.ts';
 import { Witness } from './witness.ts';

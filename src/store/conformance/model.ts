@@ -2,7 +2,6 @@
 // Part of the conformance test.
 
 import assert from 'node:assert/strict';
-import type { EngineUnderTest } from './store.conformance.ts';
 import {
   CompactedError,
   type Compare,
@@ -15,7 +14,8 @@ import {
   type StoreEvent,
   type Transaction,
   type TransactionResult,
-} from './store.ts';
+} from '../store.ts';
+import type { EngineUnderTest } from './fixture.ts';
 
 type State = ReadonlyMap<string, KeyValue>;
 
