@@ -2,6 +2,7 @@
 // without end and tells on standard output, line by line, everything that the store tells it.
 
 import { writeSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { basename } from 'node:path';
 import { seededRandom } from '../../conformance/model.ts';
 import { diskFiles, type StoreFiles } from '../files.ts';
@@ -10,6 +11,9 @@ import { Witness } from './witness.ts';
 
 const [directory = '', seed = '', firstId = ''] = process.argv.slice(2);
 const random = seededRandom(Number(seed));
+
+// Usually written at exit, which never comes here.
+flushCompileCache();
 
 /** Synchronously, so that it is said before anything else happens; waits while the pipe is full. */
 function say(what: unknown): void {
