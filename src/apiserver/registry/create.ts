@@ -7,7 +7,7 @@ import type { KubeObject } from '../../api/object.ts';
 import { writeOptions } from '../request/options.ts';
 import { AdmissionRun, decodeBody, type RegistryContext, storageDefinition } from './context.ts';
 import { generateName, NAME_ATTEMPTS } from './names.ts';
-import { matchNamespace, metadataErrors, orderMetadata, setSystemFields } from './object-meta.ts';
+import { matchNamespace, orderMetadata, setSystemFields } from './object-meta.ts';
 import type { Answer, RegistryRequest } from './request.ts';
 
 export async function create(context: RegistryContext, request: RegistryRequest): Promise<Answer> {
@@ -32,6 +32,7 @@ export async function insert(
   let committed = false;
   try {
     await admission.admit(object, undefined);
+    refuseVersion(object);
     const prefix = object.metadata.generateName ?? '';
     const generated = prefix !== '' && (object.metadata.name ?? '') === '';
     prepare(context, stored, object);
@@ -52,6 +53,14 @@ export async function insert(
   }
 }
 
+/** Whoever sends a version means an object that is there already. */
+function refuseVersion({ metadata }: MutableObject): void {
+  const { resourceVersion = '' } = metadata;
+  if (resourceVersion === '' || resourceVersion === '0') return;
+  const message = 'resourceVersion should not be set on objects to be created';
+  throw new StatusError({ code: 500, message });
+}
+
 /** What the server and the kind's strategy set before anything is judged. */
 export function prepare(context: RegistryContext, stored: ResourceDefinition, object: MutableObject): void {
   setSystemFields(object, context.newUid(), context.clock.now());
@@ -65,9 +74,10 @@ function validateNew(
   object: MutableObject,
 ): void {
   const whole = object as unknown as KubeObject;
-  // The kind's own complaints come alone; the general ones only when it has none.
-  let errors = stored.strategy.validate?.(whole) ?? [];
-  if (errors.length === 0) errors = metadataErrors(definition, whole);
+  const errors = [
+    ...(stored.strategy.validate?.(whole) ?? []),
+    ...(stored.strategy.validateNew?.(whole) ?? []),
+  ];
   if (errors.length > 0)
     throw invalid({ group: definition.group, name: definition.kind }, object.metadata.name ?? '', errors);
 }

@@ -1,16 +1,9 @@
-// What the server itself keeps in metadata, and the rules on metadata that hold for every kind. What a kind rules
-// beside that (how its names look, for one) is in its strategy. After k8s.io/apimachinery's api/validation.
+// What the server itself keeps in metadata, and what may never change in it. How metadata has to look is a rule of
+// each kind's validation. After k8s.io/apimachinery's api/validation.
 
 import type { MutableObject, ResourceDefinition } from '../../api/definition.ts';
 import { badRequest, type FieldError, fieldError } from '../../api/errors.ts';
 import { timestamp } from '../../api/meta.ts';
-import {
-  dns1123Label,
-  labelValue,
-  pathSegmentName,
-  pathSegmentPrefix,
-  qualifiedName,
-} from '../../api/names.ts';
 import type { KubeObject } from '../../api/object.ts';
 
 type Metadata = MutableObject['metadata'];
@@ -124,108 +117,6 @@ export function keepSystemFields(object: MutableObject, old: KubeObject): void {
 function keep(metadata: Metadata, field: 'generation' | 'generateName', value: unknown): void {
   if (value === undefined) delete metadata[field];
   else (metadata as Record<string, unknown>)[field] = value;
-}
-
-const ANNOTATIONS_MOST_BYTES = 256 * 1024;
-
-/** What holds for the metadata of every object. */
-export function metadataErrors(definition: ResourceDefinition, object: KubeObject): FieldError[] {
-  const errors: FieldError[] = [];
-  const { metadata } = object;
-  if (metadata.generateName !== undefined && metadata.generateName !== '')
-    for (const complaint of pathSegmentPrefix(metadata.generateName))
-      errors.push(fieldError.invalid('metadata.generateName', metadata.generateName, complaint));
-  if (!metadata.name) errors.push(fieldError.required('metadata.name', 'name or generateName is required'));
-  else
-    for (const complaint of pathSegmentName(metadata.name))
-      errors.push(fieldError.invalid('metadata.name', metadata.name, complaint));
-  if (definition.namespaced) {
-    if (!metadata.namespace) errors.push(fieldError.required('metadata.namespace'));
-    else
-      for (const complaint of dns1123Label(metadata.namespace))
-        errors.push(fieldError.invalid('metadata.namespace', metadata.namespace, complaint));
-  }
-  if (metadata.labels !== undefined) labelErrors(metadata.labels, errors);
-  if (metadata.annotations !== undefined) annotationErrors(metadata.annotations, errors);
-  if (metadata.ownerReferences !== undefined) ownerErrors(metadata.ownerReferences, errors);
-  if (metadata.finalizers !== undefined) finalizerErrors(metadata.finalizers, errors);
-  return errors;
-}
-
-function labelErrors(labels: Readonly<Record<string, string>>, errors: FieldError[]): void {
-  for (const key in labels) {
-    for (const complaint of qualifiedName(key))
-      errors.push(fieldError.invalid('metadata.labels', key, complaint));
-    for (const complaint of labelValue(labels[key]!))
-      errors.push(fieldError.invalid('metadata.labels', labels[key], complaint));
-  }
-}
-
-function annotationErrors(annotations: Readonly<Record<string, string>>, errors: FieldError[]): void {
-  let length = 0;
-  for (const key in annotations) {
-    // Keys were once compared without regard to case; upper case in them is still let in.
-    for (const complaint of qualifiedName(key.toLowerCase()))
-      errors.push(fieldError.invalid('metadata.annotations', key, complaint));
-    length += Buffer.byteLength(key) + Buffer.byteLength(annotations[key]!);
-  }
-  if (length > ANNOTATIONS_MOST_BYTES)
-    errors.push(fieldError.tooLong('metadata.annotations', ANNOTATIONS_MOST_BYTES));
-}
-
-function ownerErrors(
-  owners: NonNullable<KubeObject['metadata']['ownerReferences']>,
-  errors: FieldError[],
-): void {
-  let controller: string | undefined;
-  owners.forEach((owner, i) => {
-    const field = `metadata.ownerReferences[${i}]`;
-    if (!owner.apiVersion)
-      errors.push(fieldError.invalid(`${field}.apiVersion`, owner.apiVersion, 'version must not be empty'));
-    for (const name of ['kind', 'name', 'uid'] as const)
-      if (!owner[name])
-        errors.push(fieldError.invalid(`${field}.${name}`, owner[name] ?? '', 'must not be empty'));
-    if ((owner.apiVersion === 'v1' || owner.apiVersion === 'events.k8s.io/v1') && owner.kind === 'Event')
-      errors.push(
-        fieldError.invalid(field, owner, `${owner.apiVersion}, Kind=Event is disallowed from being an owner`),
-      );
-    if (owner.controller !== true) return;
-    if (controller !== undefined)
-      errors.push(
-        fieldError.invalid(
-          'metadata.ownerReferences',
-          owners,
-          `Only one reference can have Controller set to true. Found "true" in references for ${controller} and ${owner.name}`,
-        ),
-      );
-    controller = owner.name;
-  });
-}
-
-const STANDARD_FINALIZERS = new Set(['kubernetes', FINALIZER_ORPHAN, FINALIZER_FOREGROUND]);
-
-function finalizerErrors(finalizers: readonly string[], errors: FieldError[]): void {
-  for (const finalizer of finalizers) {
-    if (STANDARD_FINALIZERS.has(finalizer)) continue;
-    for (const complaint of qualifiedName(finalizer))
-      errors.push(fieldError.invalid('metadata.finalizers', finalizer, complaint));
-    if (!finalizer.includes('/'))
-      errors.push(
-        fieldError.invalid(
-          'metadata.finalizers',
-          finalizer,
-          'name is neither a standard finalizer name nor is it fully qualified',
-        ),
-      );
-  }
-  if (finalizers.includes(FINALIZER_ORPHAN) && finalizers.includes(FINALIZER_FOREGROUND))
-    errors.push(
-      fieldError.invalid(
-        'metadata.finalizers',
-        finalizers,
-        `finalizer ${FINALIZER_ORPHAN} and ${FINALIZER_FOREGROUND} cannot be both set`,
-      ),
-    );
 }
 
 const IMMUTABLE = 'field is immutable';

@@ -1,7 +1,7 @@
 // Which part of an object a write is about. A write through the object itself changes everything but the status, one
 // through a subresource only that part; the rest is taken over from the old object, whatever the client sent.
 
-import type { MutableObject, ResourceDefinition } from '../../api/definition.ts';
+import type { MutableObject, ResourceDefinition, Strategy } from '../../api/definition.ts';
 import { type FieldError, fieldError } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
 import type { EphemeralContainer, PodSpec } from '../../api/types/core-v1.ts';
@@ -37,7 +37,10 @@ const status: PartRules = {
     if (mine === undefined) delete object['status'];
     else object['status'] = mine;
   },
-  validate: ({ strategy }, object, old) => strategy.validateStatusUpdate?.(object, old) ?? [],
+  validate: ({ strategy }, object, old) => [
+    ...changedMetadataErrors(strategy, object, old),
+    ...(strategy.validateStatusUpdate?.(object, old) ?? []),
+  ],
 };
 
 /** The controllers' last word on a namespace: spec.finalizers and nothing else. */
@@ -48,7 +51,7 @@ const finalize: PartRules = {
     takeOverContent(object, old);
     if (spec !== undefined) object['spec'] = spec;
   },
-  validate: () => [],
+  validate: ({ strategy }, object, old) => changedMetadataErrors(strategy, object, old),
 };
 
 /** A CertificateSigningRequest is approved or denied by its conditions. */
@@ -60,7 +63,10 @@ const approval: PartRules = {
     const before = (old as unknown as { readonly status?: object }).status;
     object['status'] = { ...before, ...(conditions === undefined ? {} : { conditions }) };
   },
-  validate: ({ strategy }, object, old) => strategy.validateStatusUpdate?.(object, old) ?? [],
+  validate: ({ strategy }, object, old) => [
+    ...changedMetadataErrors(strategy, object, old),
+    ...(strategy.validateStatusUpdate?.(object, old) ?? []),
+  ],
 };
 
 /** Containers for debugging may be added to a running pod, never changed or taken away (KEP-277). */
@@ -143,6 +149,18 @@ const resize: PartRules = {
     return errors.length > 0 ? errors : (strategy.validate?.(object) ?? []);
   },
 };
+
+/** Labels and the like may be changed through any part; they are held to the kind's rules all the same. */
+function changedMetadataErrors(
+  strategy: Strategy,
+  object: KubeObject,
+  old: KubeObject,
+): readonly FieldError[] {
+  if (sameFields(object.metadata, old.metadata, VERSION)) return [];
+  return (strategy.validate?.(object) ?? []).filter(({ field }) => field.startsWith('metadata.'));
+}
+
+const VERSION: ReadonlySet<string> = new Set(['resourceVersion']);
 
 type Container = PodSpec['containers'][number];
 

@@ -21,13 +21,7 @@ import { type WriteOptions, writeOptions } from '../request/options.ts';
 import { parsePatch } from '../request/patch-body.ts';
 import { AdmissionRun, decodeBody, type RegistryContext, storageDefinition } from './context.ts';
 import { insert } from './create.ts';
-import {
-  keepSystemFields,
-  matchName,
-  metadataErrors,
-  metadataUpdateErrors,
-  orderMetadata,
-} from './object-meta.ts';
+import { keepSystemFields, matchName, metadataUpdateErrors, orderMetadata } from './object-meta.ts';
 import type { Answer, RegistryRequest } from './request.ts';
 import { sameFields, sameValue } from './same-value.ts';
 import { type PartRules, partRules } from './subresource-rules.ts';
@@ -203,7 +197,6 @@ function validateUpdate(
   const whole = object as unknown as KubeObject;
   let errors: readonly FieldError[] = metadataUpdateErrors(whole, old);
   if (errors.length === 0) errors = rules.validate(stored, whole, old);
-  if (errors.length === 0) errors = metadataErrors(definition, whole);
   if (errors.length > 0)
     throw invalid({ group: definition.group, name: definition.kind }, object.metadata.name ?? '', errors);
 }
