@@ -24,7 +24,7 @@ import { keepLease } from './lease.ts';
 import { LogRotation } from './log-rotation.ts';
 import { NodeStatusManager, nodeAllocatable } from './node-status.ts';
 import { defaults, type KubeletOptions } from './options.ts';
-import { removePodDirectories } from './paths.ts';
+import { removeOrphanedLogs, removePodDirectories } from './paths.ts';
 import { annotations, labels } from './pod.ts';
 import { PodCgroups } from './pod-cgroups.ts';
 import { PodWorker, type WorkerContext } from './pod-worker.ts';
@@ -473,6 +473,8 @@ export class NodeAgent implements Kubelet {
         .finally(() => this.#orphans.delete(uid));
       this.#orphans.set(uid, ending);
     }
+    const { storage } = this.#options.host;
+    if (storage) await removeOrphanedLogs(storage, (uid) => this.#workers.has(uid) || uids.has(uid));
   }
 
   async #endOrphan(uid: string): Promise<void> {

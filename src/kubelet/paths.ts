@@ -1,5 +1,6 @@
 // Where the agent keeps what: one directory a pod, laid out as upstream's, so that tools and people find things.
 
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pod } from '../api/types/core-v1.ts';
 import type { HostStorage } from './host/host.ts';
@@ -35,6 +36,18 @@ export function podLogsName(pod: Pod): string {
 
 export function volumePath(paths: PodPaths, plugin: VolumePlugin, name: string): string {
   return join(paths.volumes, `kubernetes.io~${plugin}`, name);
+}
+
+/** Deletes the logs of pods that nobody knows any more. */
+export async function removeOrphanedLogs(
+  storage: HostStorage,
+  isKnown: (uid: string) => boolean,
+): Promise<void> {
+  for (const name of await readdir(storage.podLogsDirectory)) {
+    const parts = name.split('_');
+    if (parts.length === 3 && !isKnown(parts[2]!))
+      await storage.removeTree(join(storage.podLogsDirectory, name));
+  }
 }
 
 /** What is left of a pod of which only its uid (and perhaps its name) is known. */

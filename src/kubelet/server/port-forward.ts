@@ -109,32 +109,14 @@ async function carry(
   }
 }
 
-/** Carries bytes both ways until both sides have ended. */
+/** Carries bytes both ways until both sides have ended; rejects when the port's side failed. */
 async function join(
   client: Duplex,
   target: NodeJS.ReadWriteStream & { destroy(error?: Error): void },
 ): Promise<void> {
-  client.once('close', () => target.destroy());
-  const inward = pipeline(client, target).catch((error: unknown) => {
-    // A client that leaves in the middle of sending is no failure of the port.
-    if (client.readableEnded && !client.destroyed) throw error;
-  });
-  const outward = (async () => {
-    for await (const chunk of target) {
-      if (client.destroyed || client.writableEnded) break;
-      if (!client.write(chunk)) await Promise.race([onceDrained(client), onceClosed(client)]);
-    }
-    client.end();
-  })();
-  await Promise.all([inward, outward]);
-}
-
-function onceDrained(stream: Duplex): Promise<void> {
-  return new Promise((resolve) => stream.once('drain', resolve));
-}
-
-function onceClosed(stream: Duplex): Promise<void> {
-  return new Promise((resolve) => stream.once('close', resolve));
+  const [, outward] = await Promise.allSettled([pipeline(client, target), pipeline(target, client)]);
+  // A client that leaves in the middle is no failure of the port.
+  if (outward.status === 'rejected' && !client.destroyed) throw outward.reason;
 }
 
 // ---- channels ------------------------------------------------------------------------------------------------------

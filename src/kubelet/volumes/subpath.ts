@@ -113,7 +113,7 @@ export async function bindSubpath(
     throw new SubpathError(`subPath ${JSON.stringify(subPath)} leads out of the volume`);
   if (existing === undefined && options.readOnly)
     throw new SubpathError(`subPath ${JSON.stringify(subPath)} does not exist in the read-only volume`);
-  const source = existing ?? (await makeInside(root, subPath, (await lstat(root)).mode & 0o777));
+  const source = existing ?? (await makeInside(root, subPath, (await lstat(root)).mode & 0o7777));
   await using handle = await openInside(root, source);
   await mkdir(dirname(target), { recursive: true, mode: 0o750 });
   if ((await handle.stat()).isDirectory()) await mkdir(target, { recursive: true });

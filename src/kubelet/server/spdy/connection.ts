@@ -34,6 +34,8 @@ export class SpdyStream extends Duplex {
   #unacknowledged = 0;
   #ended = false;
   #wake: (() => void) | undefined;
+  #replied = false;
+  readonly #reply = Promise.withResolvers<void>();
 
   constructor(connection: SpdyConnection, streamId: number, headers: SpdyHeaders) {
     super({ allowHalfOpen: true });
@@ -48,9 +50,11 @@ export class SpdyStream extends Duplex {
     return this.headers.get(name)?.[0] ?? '';
   }
 
-  /** Accepts the stream; the peer waits for this before it sends. */
-  reply(): Promise<void> {
-    return this.#connection.sendReply(this.streamId);
+  /** Accepts the stream. What was written before is held back until then: the peer would throw it away. */
+  async reply(): Promise<void> {
+    await this.#connection.sendReply(this.streamId);
+    this.#replied = true;
+    this.#reply.resolve();
   }
 
   /** Takes bytes from the peer; resolves when there is room for more. */
@@ -79,15 +83,21 @@ export class SpdyStream extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#connection.sendData(this.streamId, chunk, false, done);
+    this.#send(chunk, false, done);
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    this.#connection.sendData(this.streamId, Buffer.alloc(0), true, done);
+    this.#send(Buffer.alloc(0), true, done);
+  }
+
+  #send(chunk: Buffer, fin: boolean, done: (error?: Error | null) => void): void {
+    if (this.#replied) this.#connection.sendData(this.streamId, chunk, fin, done);
+    else void this.#reply.promise.then(() => this.#connection.sendData(this.streamId, chunk, fin, done));
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#wake?.();
+    this.#reply.resolve();
     this.#connection.forget(this.streamId, this.#ended && this.writableFinished);
     done(error);
   }
