@@ -589,7 +589,7 @@ describe('RBAC escalation', () => {
         namespaced: false,
         object: { metadata: { name: 'c' }, aggregationRule: { clusterRoleSelectors: [{}] } },
       }),
-      statusError(403, /must have cluster-admin privileges to use an aggregationRule/),
+      statusError(403, /must have cluster-admin privileges to use the aggregationRule/),
     );
     grant(rule('bind', RBAC, 'clusterroles', 'powerful'), rule('escalate', RBAC, 'roles'));
     await admitted(plugin, binding('powerful'));

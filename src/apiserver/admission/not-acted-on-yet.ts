@@ -9,8 +9,10 @@ interface Row {
   readonly group: string;
   readonly resource: string;
   readonly action: 'refuse' | 'warn';
-  /** What does not happen, to stand after "this version of Bulkhead". */
+  /** What does not happen, to stand between "this version of Bulkhead" and "yet". */
   readonly lacks: string;
+  /** What to do instead. */
+  readonly instead?: string;
   /** Limits the row to objects of which this holds. */
   readonly when?: (object: Record<string, unknown>) => boolean;
 }
@@ -81,7 +83,8 @@ export const NOT_ACTED_ON: readonly Row[] = [
     group: '',
     resource: 'replicationcontrollers',
     action: 'warn',
-    lacks: 'has no replication controller; use a ReplicaSet or a Deployment',
+    lacks: 'has no replication controller',
+    instead: 'use a ReplicaSet or a Deployment',
   },
   {
     group: '',
@@ -93,7 +96,8 @@ export const NOT_ACTED_ON: readonly Row[] = [
     group: '',
     resource: 'services',
     action: 'warn',
-    lacks: 'does not route service addresses; reach pods by their own addresses',
+    lacks: 'does not route service addresses',
+    instead: 'reach pods by their own addresses',
     when: (object) => spec(object)['type'] !== 'ExternalName',
   },
   { group: 'apps', resource: 'daemonsets', action: 'warn', lacks: 'has no DaemonSet controller' },
@@ -111,14 +115,25 @@ export const NOT_ACTED_ON: readonly Row[] = [
     group: 'networking.k8s.io',
     resource: 'servicecidrs',
     action: 'warn',
-    lacks: 'takes service addresses from the range it was started with alone',
-    when: (object) => (object['metadata'] as { name?: string }).name !== 'kubernetes',
+    lacks: 'does not take service addresses from further ranges',
+  },
+  {
+    group: 'flowcontrol.apiserver.k8s.io',
+    resource: 'flowschemas',
+    action: 'warn',
+    lacks: 'does not classify requests by flow schemas',
+  },
+  {
+    group: 'flowcontrol.apiserver.k8s.io',
+    resource: 'prioritylevelconfigurations',
+    action: 'warn',
+    lacks: 'does not limit requests by priority levels',
   },
   {
     group: 'policy',
     resource: 'poddisruptionbudgets',
     action: 'warn',
-    lacks: 'does not hold evictions to disruption budgets',
+    lacks: 'has no disruption controller',
   },
   {
     group: 'certificates.k8s.io',
@@ -170,6 +185,7 @@ export const notActedOnYetPlugin: AdmissionPlugin = {
         attributes,
         `this version of Bulkhead ${row.lacks} yet; keeping a ${kind} that does nothing would be dangerous, so it is not stored`,
       );
-    attributes.warn(`${kind} is stored, but this version of Bulkhead ${row.lacks} yet`);
+    const instead = row.instead === undefined ? '' : `; ${row.instead}`;
+    attributes.warn(`${kind} is stored, but this version of Bulkhead ${row.lacks} yet${instead}`);
   },
 };

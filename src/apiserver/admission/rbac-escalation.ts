@@ -61,7 +61,7 @@ export function rbacEscalationPlugin(rbac: RbacAuthorizer, authorizer: Authorize
       return;
     if (await mayDo(attributes, 'escalate', attributes.definition.resource, attributes.name)) return;
     if (role.aggregationRule && escalation(attributes, EVERYTHING) !== undefined)
-      throw refusal(attributes, 'must have cluster-admin privileges to use an aggregationRule');
+      throw refusal(attributes, 'must have cluster-admin privileges to use the aggregationRule');
     const why = escalation(attributes, role.rules ?? []);
     if (why !== undefined) throw refusal(attributes, why);
   };
