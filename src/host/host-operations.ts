@@ -95,6 +95,11 @@ export class HostOperations implements Running {
     return this.#process.started;
   }
 
+  /** Moves the process behind this, and all that it starts from now on, into the cgroups with these directories. */
+  joinCgroups(directories: readonly string[]): Promise<void> {
+    return this.#process.joinCgroups(directories);
+  }
+
   /** Runs a program to its end. Rejects with HostError when it cannot be started; its exit code is the caller's to judge. */
   async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     const [exitCode, stdout, stderr] = await this.#process.ask(

@@ -2,7 +2,9 @@
 // send one request and read its reply; what the requests are is in host-operations.ts.
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { type Clock, type Logger, silentLogger, systemClock } from '../component/index.ts';
 import { HostError, HostLockedError } from './host-error.ts';
 import { nativeProgram } from './native-programs.ts';
@@ -43,6 +45,7 @@ export class HostProcess {
   #started: Promise<void>;
   #shortLives = 0;
   #stopping = false;
+  #cgroups: readonly string[];
   readonly #open = new Set<Socket>();
 
   constructor(options: HostProcessOptions) {
@@ -55,6 +58,7 @@ export class HostProcess {
         `listen on ${options.socketPath}`,
         'a socket path has at most 107 bytes; choose a shorter run directory',
       );
+    this.#cgroups = options.cgroups ?? [];
     this.#program = options.program ?? nativeProgram('bulkhead-host');
     this.#started = this.#start();
     this.#started.catch(() => {});
@@ -69,10 +73,10 @@ export class HostProcess {
   }
 
   #start(): Promise<void> {
-    const { lockPath, cgroups, socketPath } = this.#options;
+    const { lockPath, socketPath } = this.#options;
     const args = [
       ...(lockPath ? ['--lock', lockPath] : []),
-      ...(cgroups ?? []).flatMap((directory) => ['--cgroup', directory]),
+      ...this.#cgroups.flatMap((directory) => ['--cgroup', directory]),
       ...['--listen', socketPath],
     ];
     const startedAt = this.#clock.monotonic();
@@ -179,6 +183,14 @@ export class HostProcess {
     const { fields: reply, socket } = await this.converse(operation, fields, signal);
     socket.on('error', () => {}).destroy();
     return reply;
+  }
+
+  /** Moves it, and what it starts from now on, into the cgroups with these directories. */
+  async joinCgroups(directories: readonly string[]): Promise<void> {
+    this.#cgroups = directories;
+    await this.#started;
+    const pid = String(this.#child!.pid);
+    await Promise.all(directories.map((directory) => writeFile(join(directory, 'cgroup.procs'), pid)));
   }
 
   async stop(): Promise<void> {
