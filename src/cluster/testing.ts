@@ -85,6 +85,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
   }
 }
 
+const NOT_READY_TAINT = 'node.kubernetes.io/not-ready';
+
 const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => `node-${i}`);
 
 class RunningTestCluster implements TestCluster {
@@ -154,16 +156,21 @@ class RunningTestCluster implements TestCluster {
   }
 }
 
-/** Resolves when the node's Ready condition is True. */
+/**
+ * Resolves when the node's Ready condition is True and pods can be placed there: the taint of a new node goes a moment
+ * after it became ready, and a pod that comes in between would have to wait out its back-off.
+ */
 export async function nodeReady(client: Client, name: string): Promise<void> {
   await using nodes = client.informers.informer(resources.nodes);
   const ready = Promise.withResolvers<void>();
   const look = (node: {
     metadata: { name: string };
+    spec: { taints?: { key: string }[] };
     status: { conditions?: { type: string; status: string }[] };
   }): void => {
     if (node.metadata.name !== name) return;
-    if (node.status.conditions?.some((c) => c.type === 'Ready' && c.status === 'True')) ready.resolve();
+    const isReady = node.status.conditions?.some((c) => c.type === 'Ready' && c.status === 'True');
+    if (isReady && !node.spec.taints?.some(({ key }) => key === NOT_READY_TAINT)) ready.resolve();
   };
   using _handler = nodes.addHandler({ added: look, updated: look });
   await ready.promise;
