@@ -11,6 +11,7 @@ import {
   disposeAll,
   type StartController,
 } from './context.ts';
+import { startDaemonSetController } from './daemonset/daemonset.ts';
 import { startDeploymentController } from './deployment/deployment.ts';
 import { startGarbageCollector } from './garbage-collector/garbage-collector.ts';
 import { startNamespaceController } from './namespace/namespace.ts';
@@ -32,6 +33,7 @@ const controllers = {
   'pod-garbage-collector-controller': startPodGarbageCollector,
   'replicaset-controller': startReplicaSetController,
   'deployment-controller': startDeploymentController,
+  'daemonset-controller': startDaemonSetController,
 } as const satisfies Record<string, StartController>;
 
 export type ControllerName = keyof typeof controllers;

@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { type Draft, findCondition } from '../../api/index.ts';
 import type { Deployment, ReplicaSet } from '../../api/types/apps-v1.ts';
 import { resources } from '../../client/index.ts';
+import { templateHash } from '../pods/template-hash.ts';
 import { startTestCluster } from '../testing/cluster.ts';
-import { replicasOf, revisionOf, templateHash } from './replica-sets.ts';
+import { replicasOf, revisionOf } from './replica-sets.ts';
 
 const web = (replicas: number, more: Partial<Deployment['spec']> = {}): Draft<Deployment> => ({
   metadata: { name: 'web', annotations: { note: 'mine' } },

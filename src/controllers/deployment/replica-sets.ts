@@ -141,34 +141,6 @@ export function annotationsOfRollback(deployment: Deployment, set: ReplicaSet): 
   return Object.fromEntries([...own, ...theirs]);
 }
 
-/**
- * A short name for a template: FNV-1a over its JSON with sorted keys, in letters and digits that spell no words.
- * `collisions` makes another name when one was taken by a different template.
- */
-export function templateHash(template: PodTemplateSpec, collisions: number | undefined): string {
-  let hash = 0x811c9dc5;
-  const mix = (byte: number): void => {
-    hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  };
-  for (const byte of Buffer.from(canonical(template))) mix(byte);
-  if (collisions !== undefined) for (const byte of Buffer.from(`#${collisions}`)) mix(byte);
-  return safeEncode(String(hash));
-}
-
-const SAFE = 'bcdfghjklmnpqrstvwxz2456789';
-
-function safeEncode(text: string): string {
-  return [...text].map((character) => SAFE[character.charCodeAt(0) % SAFE.length]).join('');
-}
-
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) =>
-    typeof part === 'object' && part !== null && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
-  );
-}
-
 /** `<deployment>-<hash>`, shortened (with a digest of the whole) where it would be too long for a name. */
 export function replicaSetName(deployment: string, hash: string): string {
   const longest = 253 - 1 - hash.length;

@@ -26,6 +26,7 @@ import {
 } from '../../client/index.ts';
 import type { Clock } from '../../component/index.ts';
 import { isNamespaceTerminating, messageOf } from '../pods/pod-control.ts';
+import { templateHash } from '../pods/template-hash.ts';
 import { sameValue } from '../same-value.ts';
 import {
   activeSets,
@@ -45,7 +46,6 @@ import {
   revisionOf,
   sameTemplate,
   TEMPLATE_HASH,
-  templateHash,
   totalReplicas,
   totalStatus,
   withoutHash,

@@ -2,6 +2,7 @@
 // of a change of size in the middle of a rollout. Pure arithmetic, as in upstream's deployment/util.
 
 import type { Deployment, ReplicaSet } from '../../api/types/apps-v1.ts';
+import { scaled } from '../int-or-percent.ts';
 import {
   activeSets,
   bySizeNewer,
@@ -15,17 +16,6 @@ import {
 
 export function isRollingUpdate(deployment: Deployment): boolean {
   return deployment.spec.strategy?.type !== 'Recreate';
-}
-
-/** An absolute number, or a percentage of `total`. */
-function scaled(value: number | string | undefined, total: number, roundUp: boolean): number {
-  if (value === undefined) return 0;
-  if (typeof value === 'number') return value;
-  const percent = /^(\d+)%$/.exec(value)?.[1];
-  if (percent === undefined)
-    throw new Error(`invalid value for IntOrString: invalid type: string is not a percentage`);
-  const exact = (Number(percent) * total) / 100;
-  return roundUp ? Math.ceil(exact) : Math.floor(exact);
 }
 
 /** Surge is rounded up and unavailability down; both zero would never make progress, so one may be unavailable then. */

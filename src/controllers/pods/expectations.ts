@@ -20,14 +20,18 @@ export class Expectations {
     this.#clock = clock;
   }
 
-  /** Forgets what was expected before. */
+  /** Both at once. Forgets what was expected before, as the two below do. */
+  expect(owner: string, creations: number, deletions: Iterable<string>): void {
+    this.#expected.set(owner, { creations, deletions: new Set(deletions), since: this.#clock.monotonic() });
+  }
+
   expectCreations(owner: string, count: number): void {
-    this.#expected.set(owner, { creations: count, deletions: new Set(), since: this.#clock.monotonic() });
+    this.expect(owner, count, []);
   }
 
   /** `pods`: their uids. A pod's end may be seen twice (marked, then gone), so each is ticked off by name. */
   expectDeletions(owner: string, pods: Iterable<string>): void {
-    this.#expected.set(owner, { creations: 0, deletions: new Set(pods), since: this.#clock.monotonic() });
+    this.expect(owner, 0, pods);
   }
 
   creationObserved(owner: string): void {
