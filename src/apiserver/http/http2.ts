@@ -54,8 +54,14 @@ export class Http2Exchange implements Exchange {
         stream.resume();
         reject(requestEntityTooLarge(`limit is ${limit}`));
       });
-      stream.once('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length)));
-      stream.once('close', () => reject(badRequest('the client broke off its request')));
+      let whole = false;
+      stream.once('end', () => {
+        whole = true;
+        resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length));
+      });
+      stream.once('close', () => {
+        if (!whole) reject(badRequest('the client broke off its request'));
+      });
     });
   }
 

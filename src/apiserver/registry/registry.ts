@@ -26,6 +26,9 @@ const WHOLE: Readonly<Record<string, Handler>> = {
   deletecollection: removeCollection,
 };
 
+/** Verbs for one object, which its name must say. */
+const ONE: ReadonlySet<string> = new Set(['get', 'update', 'patch', 'delete']);
+
 /** Subresources that are a part of the object. */
 const PART: Readonly<Record<string, Handler>> = { get, update, patch };
 
@@ -59,6 +62,7 @@ export function dispatch(context: RegistryContext, request: RegistryRequest): An
   const handler = handlersOf(definition, subresource)?.[verb];
   if (handler === undefined || !allows(definition, subresource, verb)) throw methodNotAllowed();
   if (name === '' && subresource !== '') throw badRequest('name must be provided');
+  if (name === '' && ONE.has(verb)) throw methodNotAllowed();
   if (name !== '' && subresource === '' && verb === 'create') throw methodNotAllowed();
   if (verb !== 'list' && verb !== 'deletecollection') requireNamespace(definition, namespace);
   else if (verb === 'deletecollection' && definition.namespaced && namespace === '') throw methodNotAllowed();
