@@ -205,8 +205,23 @@ export interface ChainContext {
   readonly catalog: ResourceCatalog;
   /** In process, as a member of system:masters: for the objects a server makes for itself. */
   readonly transport: Transport;
+  /**
+   * Writes an object of the server's own tables, known to be right and in its normal form, where none is: without
+   * decoding, admission and validation. Rejects with AlreadyExists. The object's parts are shared from then on.
+   */
+  seed(resource: GroupVersionResource, object: SeedObject): Promise<KubeObject>;
   readonly clock: Clock;
   readonly logger: Logger;
+}
+
+export interface SeedObject {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly [field: string]: unknown;
 }
 
 /** All links of the chain, put together. Disposing stops what they follow and dial. */

@@ -6,7 +6,9 @@ import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
 import { after, before, test } from 'node:test';
+import type { KubeObject } from '../api/index.ts';
 import { createMemoryStore, type Store } from '../store/index.ts';
+import { bootstrapObjects } from './bootstrap/objects.ts';
 import { type ApiServer, type DefaultChainOptions, defaultChain, startApiServer } from './index.ts';
 import { type TestAuthority, type TestKeyPair, testAuthority } from './testing/certificates.ts';
 
@@ -161,6 +163,34 @@ test('the server’s own objects are there when it is ready', async () => {
   assert.deepEqual(plain(role.body['aggregationRule']), {
     clusterRoleSelectors: [{ matchLabels: { 'rbac.authorization.k8s.io/aggregate-to-admin': 'true' } }],
   });
+});
+
+test('what is written without the pipeline is what the pipeline would have written', async () => {
+  const transport = server.transport({ name: 'system:apiserver', groups: ['system:masters'] });
+  const seeded = bootstrapObjects({ serviceCidrs: ['10.96.0.0/12'] }, '').filter(({ normal }) => normal);
+  assert.ok(seeded.length > 140);
+  for (const { resource, object } of seeded) {
+    const { name, namespace } = object.metadata;
+    const at = { resource, ...(namespace !== undefined && { namespace }) };
+    const stored = (await transport.call({ ...at, verb: 'get', name })) as KubeObject;
+    const made = (await transport.call({
+      ...at,
+      verb: 'create',
+      body: { ...object, metadata: { ...object.metadata, name: `${name}-again` } },
+      query: { dryRun: 'All' },
+    })) as KubeObject;
+    const comparable = (one: KubeObject): string => {
+      const {
+        name: _name,
+        uid: _uid,
+        resourceVersion: _version,
+        creationTimestamp: _created,
+        ...metadata
+      } = one.metadata;
+      return JSON.stringify({ ...one, metadata });
+    };
+    assert.equal(comparable(stored), comparable(made), name);
+  }
 });
 
 test('roles: refused in upstream’s words, allowed at once when bound, and no further', async () => {

@@ -27,6 +27,7 @@ import { Metrics } from './metrics.ts';
 import { objectReader } from './reader.ts';
 import type { RegistryContext } from './registry/context.ts';
 import { ObjectStore } from './registry/object-store.ts';
+import { seed } from './registry/seed.ts';
 
 export interface ApiServerLimits {
   /** Of one request's body. */
@@ -132,7 +133,20 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
         { dispatcher: () => started(dispatcher), paths: () => started(paths), objects, clock },
         user,
       );
-    const chain = options.chain({ reader, catalog, transport: transport(ITSELF), clock, logger });
+    let registry: RegistryContext | undefined;
+    const chain = options.chain({
+      reader,
+      catalog,
+      transport: transport(ITSELF),
+      async seed({ group, version, resource }, object) {
+        const definition = catalog.byResource(group, version, resource);
+        if (definition === undefined)
+          throw new Error(`no resource ${resource} is served in ${group}/${version}`);
+        return seed(started(registry), definition, object);
+      },
+      clock,
+      logger,
+    });
     stop.use(chain);
     const context: RegistryContext = {
       objects,
@@ -143,6 +157,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
       newUid: options.newUid ?? randomUUID,
       random,
     };
+    registry = context;
     dispatcher = new Dispatcher(context, chain);
 
     const metrics = new Metrics();

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { conflict, type KubeObject, serviceUnavailable } from '../../api/index.ts';
+import { conflict, type GroupVersionResource, type KubeObject, serviceUnavailable } from '../../api/index.ts';
 import type { ClusterRole, ClusterRoleBinding } from '../../api/types/rbac-v1.ts';
 import { silentLogger, systemClock } from '../../component/index.ts';
 import { RbacAuthorizer } from '../authorization/rbac.ts';
-import type { AuthorizerAttributes } from '../chain.ts';
+import type { AuthorizerAttributes, SeedObject } from '../chain.ts';
 import { FakeObjects } from '../testing/fake-objects.ts';
 import { FakeTransport } from '../testing/fake-transport.ts';
 import { bootstrapObjects } from './objects.ts';
@@ -17,10 +17,26 @@ const options = {
   clientCa: 'PEM',
 };
 
+function contextOf(objects: FakeObjects, transport: FakeTransport) {
+  return {
+    reader: objects,
+    transport,
+    seed: (resource: GroupVersionResource, object: SeedObject) =>
+      transport.call({
+        verb: 'create',
+        resource,
+        body: object,
+        ...(object.metadata.namespace !== undefined && { namespace: object.metadata.namespace }),
+      }) as Promise<KubeObject>,
+    clock: systemClock,
+    logger: silentLogger,
+  };
+}
+
 function server() {
   const objects = new FakeObjects();
   const transport = new FakeTransport(objects);
-  const context = { reader: objects, transport, clock: systemClock, logger: silentLogger };
+  const context = contextOf(objects, transport);
   return { objects, transport, run: () => reconcileBootstrapObjects(context, options) };
 }
 
@@ -133,7 +149,7 @@ test('a binding to another role is replaced, because a roleRef cannot change', a
 
 test('a moved server changes its own endpoints, and a service keeps its address', async () => {
   const { objects, transport } = server();
-  const context = { reader: objects, transport, clock: systemClock, logger: silentLogger };
+  const context = contextOf(objects, transport);
   await reconcileBootstrapObjects(context, options);
   await reconcileBootstrapObjects(context, {
     ...options,

@@ -37,6 +37,8 @@ export type Reconciliation =
 export interface BootstrapObject {
   readonly resource: GroupVersionResource;
   readonly object: Fields & { readonly metadata: Meta };
+  /** True when `object` is already as the server would store it, and may be written as it is. */
+  readonly normal?: boolean;
   /** Written through `status` once the object is there and its status differs. */
   readonly status?: object;
   reconcile(existing: KubeObject): Reconciliation;
@@ -156,6 +158,7 @@ function clusterRole(row: RoleRow): BootstrapObject {
   return {
     resource: inGroup(RBAC, 'clusterroles'),
     object: { metadata, rules: row.rules, ...(aggregationRule && { aggregationRule }) },
+    normal: true,
     reconcile: reconcileRole(metadata, row.rules, aggregationRule),
   };
 }
@@ -166,6 +169,7 @@ function clusterRoleBinding(row: BindingRow): BootstrapObject {
   return {
     resource: inGroup(RBAC, 'clusterrolebindings'),
     object: { metadata, roleRef, ...(row.subjects.length > 0 && { subjects: row.subjects }) },
+    normal: true,
     reconcile: reconcileBinding(metadata, roleRef, row.subjects),
   };
 }
@@ -179,6 +183,7 @@ function rbacObjects(): BootstrapObject[] {
       return {
         resource: inGroup(RBAC, 'roles'),
         object: { metadata, rules: row.rules },
+        normal: true,
         reconcile: reconcileRole(metadata, row.rules),
       };
     }),
@@ -188,6 +193,7 @@ function rbacObjects(): BootstrapObject[] {
       return {
         resource: inGroup(RBAC, 'rolebindings'),
         object: { metadata, roleRef, subjects: row.subjects },
+        normal: true,
         reconcile: reconcileBinding(metadata, roleRef, row.subjects),
       };
     }),
@@ -202,6 +208,7 @@ function flowControlObjects(): BootstrapObject[] {
     rows.map(([name, spec]) => ({
       resource: inGroup(group, resource),
       object: { metadata: { name, annotations: { [FLOW_AUTOUPDATE]: 'true' } }, spec },
+      normal: true,
       reconcile: reconcileField('spec', spec, automatic),
     }));
   return [

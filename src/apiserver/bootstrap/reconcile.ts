@@ -16,7 +16,7 @@ import {
 /** Another server may write the same object; each try reads it afresh. */
 const TRIES = 5;
 
-type Context = Pick<ChainContext, 'reader' | 'transport' | 'clock' | 'logger'>;
+type Context = Pick<ChainContext, 'reader' | 'transport' | 'seed' | 'clock' | 'logger'>;
 
 /** Resolves when every default object is there; rejects with the first failure (each message names its object). */
 export async function reconcileBootstrapObjects(
@@ -40,7 +40,10 @@ async function reconcileOne(context: Context, wanted: BootstrapObject, signal?: 
   };
   const call = (request: Omit<ApiCall, 'resource' | 'namespace' | 'signal'>): Promise<unknown> =>
     context.transport.call({ ...target, ...request });
-  const create = (): Promise<unknown> => call({ verb: 'create', body: wanted.object });
+  const create = (): Promise<unknown> =>
+    wanted.normal
+      ? context.seed(wanted.resource, wanted.object)
+      : call({ verb: 'create', body: wanted.object });
 
   let existing: KubeObject | undefined = cached(context.reader, wanted);
   for (let attempt = 1; ; attempt++) {
