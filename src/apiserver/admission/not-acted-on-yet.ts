@@ -100,7 +100,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
     instead: 'reach pods by their own addresses',
     when: (object) => spec(object)['type'] !== 'ExternalName',
   },
-  { group: 'apps', resource: 'daemonsets', action: 'warn', lacks: 'has no DaemonSet controller' },
   { group: 'apps', resource: 'statefulsets', action: 'warn', lacks: 'has no StatefulSet controller' },
   { group: 'batch', resource: 'jobs', action: 'warn', lacks: 'has no Job controller' },
   { group: 'batch', resource: 'cronjobs', action: 'warn', lacks: 'has no CronJob controller' },

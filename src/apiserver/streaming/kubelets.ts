@@ -46,7 +46,10 @@ export class Kubelets {
     const node = this.#reader.get<Node>('', 'nodes', '', nodeName);
     if (!node) throw backendError(`nodes "${nodeName}" not found`);
     const port = node.status?.daemonEndpoints?.kubeletEndpoint?.Port ?? 0;
-    if (port === 0) throw backendError(`node "${nodeName}" has not announced the port of its kubelet`);
+    if (port === 0)
+      throw backendError(
+        `node "${nodeName}" announces no kubelet port in its status: logs, exec and the like do not reach it`,
+      );
     return {
       tls: true,
       host: this.#address(node, client.addressTypes ?? ADDRESS_TYPES),
