@@ -19,6 +19,8 @@ await build({
   chunkNames: 'chunks/[name]-[hash]',
   format: 'esm',
   platform: 'node',
+  // Packages that come in both forms are taken as ES modules, so that their names can be imported one by one.
+  mainFields: ['module', 'main'],
   target: 'node24',
   minifySyntax: true,
   minifyWhitespace: true,

@@ -12,7 +12,8 @@ import type { ClusterPaths, ClusterSettings } from './state.ts';
 export interface MachineNodeOptions {
   readonly paths: ClusterPaths;
   readonly settings: ClusterSettings;
-  readonly addresses: readonly string[];
+  /** The node's own; its agent listens there. */
+  readonly address: string;
   readonly client: Client;
   readonly kubelet: {
     readonly port: number;
@@ -72,6 +73,8 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
         images,
         network,
         host,
+        cgroups,
+        cgroup: `/${settings.instance}`,
         logger,
       }),
     );
@@ -79,7 +82,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
       await startKubelet({
         client: options.client,
         nodeName: settings.nodeName,
-        nodeIPs: options.addresses,
+        nodeIPs: [options.address],
         runtime,
         images,
         host: await createLinuxHost({
@@ -90,7 +93,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
           imagesDirectory: paths.images,
           clock: systemClock,
         }),
-        server: { address: '0.0.0.0', ...options.kubelet },
+        server: { address: options.address, ...options.kubelet },
         clusterDomain: settings.clusterDomain,
         podCidrs: [settings.podCidr],
         cgroupRoot: `/${settings.instance}`,

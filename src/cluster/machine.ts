@@ -13,20 +13,18 @@ export function defaultNodeName(): string {
 }
 
 /**
- * The machine's addresses but those of loopback and of interfaces that start with one of `except` (our bridge),
- * IPv4 first. On a machine without a network: the loopback address.
+ * The IPv4 address by which the machine is reached from its pods: the first one of an interface that is neither
+ * loopback nor ours (`except`: prefixes of names). Undefined on a machine without an IPv4 network.
  */
-export function machineAddresses(except: readonly string[]): string[] {
-  const found: { address: string; family: string }[] = [];
+export function machineAddress(except: readonly string[]): string | undefined {
   for (const [name, addresses] of Object.entries(networkInterfaces())) {
     if (except.some((prefix) => name.startsWith(prefix))) continue;
-    for (const { address, family, internal } of addresses ?? []) {
-      if (!internal && !address.startsWith('fe80:') && !address.startsWith('169.254.'))
-        found.push({ address, family });
-    }
+    const found = addresses?.find(({ address, family, internal }) => {
+      return family === 'IPv4' && !internal && !address.startsWith('169.254.');
+    });
+    if (found) return found.address;
   }
-  const sorted = found.toSorted((a, b) => a.family.localeCompare(b.family)).map(({ address }) => address);
-  return sorted.length > 0 ? [...new Set(sorted)] : ['127.0.0.1'];
+  return undefined;
 }
 
 /** The second address of an IPv4 range (10.96.0.0/16 → 10.96.0.1): the `kubernetes` service, the bridge. */

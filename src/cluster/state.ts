@@ -72,7 +72,7 @@ export function defaultPaths(stateDirectory?: string): ClusterPaths {
 export function instanceName(state: string): { readonly instance: string; readonly bridge: string } {
   if (state === '/var/lib/bulkhead') return { instance: 'bulkhead', bridge: 'bulkhead0' };
   const suffix = createHash('sha256').update(state).digest('hex').slice(0, 8);
-  return { instance: `bulkhead-${suffix}`, bridge: `bh${suffix}` };
+  return { instance: `bulkhead_${suffix}`, bridge: `bh${suffix}` };
 }
 
 /** The settings of the cluster that is kept here; undefined when there is none. */

@@ -11,7 +11,7 @@ import { type ControlHandler, serveControl } from './control.ts';
 import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
 import { imageHandlers, imageOperations } from './image-operations.ts';
 import { type KubeconfigEntry, type MergeResult, mergeKubeconfig, renderKubeconfig } from './kubeconfig.ts';
-import { defaultNodeName, firstAddress, isIpv4Cidr, machineAddresses } from './machine.ts';
+import { defaultNodeName, firstAddress, isIpv4Cidr, machineAddress } from './machine.ts';
 import { type MachineNode, startMachineNode } from './machine-node.ts';
 import { containerProblems, PreflightError, type Problem, portProblem } from './preflight.ts';
 import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
@@ -100,13 +100,16 @@ export async function startOnMachine(
     });
     stack.use(control);
 
-    const addresses = simulated ? ['127.0.0.1'] : machineAddresses([settings.bridge, 'veth']);
+    // A machine without an IPv4 network is reached by its pods at the bridge.
+    const address = simulated
+      ? '127.0.0.1'
+      : (machineAddress([settings.bridge, 'veth', 'docker', 'br-']) ?? firstAddress(settings.podCidr));
     const serviceAddress = firstAddress(settings.serviceCidr);
     const [certificates, store] = await Promise.all([
       clusterCertificates({
         directory: paths.pki,
         names: {
-          hosts: [...addresses, options.address, settings.nodeName].filter(
+          hosts: [address, options.address, settings.nodeName].filter(
             (host) => host !== '0.0.0.0' && host !== '::',
           ),
           serviceAddress,
@@ -127,10 +130,7 @@ export async function startOnMachine(
         store,
         certificates,
         listen: { host: options.address, port: options.port },
-        // Pods reach the machine by the bridge, whatever the API server listens on.
-        ...(simulated
-          ? {}
-          : { advertiseAddress: options.address === '127.0.0.1' ? addresses[0]! : options.address }),
+        ...advertised(options.address, address),
         serviceCidrs: [settings.serviceCidr],
         clusterDomain: settings.clusterDomain,
         logger,
@@ -209,7 +209,7 @@ async function checkMachine(options: UpOptions, simulated: boolean): Promise<voi
   const problems: (Problem | undefined)[] = simulated ? [] : containerProblems();
   problems.push(await portProblem(options.address, options.port, '--port', 'API server'));
   if (!simulated)
-    problems.push(await portProblem('0.0.0.0', options.kubeletPort, '--kubelet-port', 'node agent'));
+    problems.push(await portProblem('127.0.0.1', options.kubeletPort, '--kubelet-port', 'node agent'));
   for (const [option, cidr, longest] of [
     ['--pod-cidr', options.podCidr, 28],
     ['--service-cidr', options.serviceCidr, 28],
@@ -278,7 +278,7 @@ async function startThisMachine(
   certificates: ClusterCertificates,
   settings: ClusterSettings,
   options: UpOptions,
-  addresses: readonly string[],
+  address: string,
   logger: Logger,
   stack: AsyncDisposableStack,
   handlers: Record<string, ControlHandler>,
@@ -287,12 +287,12 @@ async function startThisMachine(
     await startMachineNode({
       paths: options.paths,
       settings,
-      addresses,
+      address,
       client: plane.client(nodeUser(settings.nodeName)),
       kubelet: {
         port: options.kubeletPort,
         clientAuthorities: certificates.ca.certificate,
-        ...(await certificates.kubeletServer(settings.nodeName, addresses)),
+        ...(await certificates.kubeletServer(settings.nodeName, [address])),
       },
       registries: options.insecureRegistries.map((host) => ({ host, plainHttp: true })),
       logger,
@@ -300,6 +300,12 @@ async function startThisMachine(
   );
   Object.assign(handlers, imageHandlers(imageOperations(node.images, `${options.paths.state}/work`)));
   return node;
+}
+
+/** Where pods reach the API server: nowhere, while it listens on loopback only. */
+function advertised(listening: string, machine: string): { readonly advertiseAddress?: string } {
+  if (listening === '0.0.0.0' || listening === '::') return { advertiseAddress: machine };
+  return listening.startsWith('127.') || listening === '::1' ? {} : { advertiseAddress: listening };
 }
 
 /** How clients on this machine reach a server that listens there. */

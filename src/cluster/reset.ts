@@ -1,0 +1,83 @@
+// `bulkhead reset`: everything that a cluster has left on this machine goes, whether it was stopped, killed, or
+// started years ago. What it is follows from the settings in its state directory and from what lies there.
+
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { createLogger, type Logger } from '../component/index.ts';
+import { type HostOperations, startHostOperations } from '../host/index.ts';
+import { removePodNetworkTraces } from '../network/index.ts';
+import { removeRuntimeTraces } from '../runtime/embedded/index.ts';
+import { type ClusterPaths, type ClusterSettings, instanceName, readSettings } from './state.ts';
+
+export interface ResetResult {
+  /** What could not be removed, and why; empty when all is gone. */
+  readonly left: readonly string[];
+}
+
+/** The cluster must not run. Goes on after a failure, so that one stubborn mount does not keep the rest. */
+export async function removeEverything(paths: ClusterPaths): Promise<ResetResult> {
+  const left: string[] = [];
+  const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      left.push(`${what}: ${(error as Error).message}`);
+    }
+  };
+  // Settings that cannot be read are no reason to leave the rest: names follow from the directory by default.
+  const settings = await readSettings(paths).catch(() => undefined);
+  const canHaveContainers =
+    process.platform === 'linux' && process.getuid?.() === 0 && settings?.mode !== 'simulated';
+  if (canHaveContainers && existsSync(paths.state)) {
+    await removeNode(paths, settings, createLogger({ level: 'error' }), attempt);
+  }
+  const mounted = process.platform === 'linux' ? await mountsBelow([paths.state, paths.run]) : [];
+  if (mounted.length > 0)
+    left.push(...mounted.map((path) => `${path} is still mounted; its directory was left alone`));
+  else {
+    await attempt(paths.run, () => rm(paths.run, { recursive: true, force: true }));
+    await attempt(paths.state, () => rm(paths.state, { recursive: true, force: true }));
+  }
+  return { left };
+}
+
+async function removeNode(
+  paths: ClusterPaths,
+  settings: ClusterSettings | undefined,
+  logger: Logger,
+  attempt: (what: string, work: () => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const { instance, bridge } = settings ?? instanceName(paths.state);
+  await attempt('containers and network', async () => {
+    await mkdir(paths.run, { recursive: true, mode: 0o711 });
+    await using host: HostOperations = await startHostOperations({
+      socketPath: `${paths.run}/host.sock`,
+      lockPath: `${paths.run}/host.lock`,
+      logger,
+    });
+    await attempt('containers', () =>
+      removeRuntimeTraces({
+        host,
+        stateDirectory: paths.runtime,
+        runDirectory: paths.run,
+        cgroup: `/${instance}`,
+        podCgroups: [`/${instance}/kubepods`],
+        logger,
+      }),
+    );
+    await attempt('the pod network', () =>
+      removePodNetworkTraces({ stateDirectory: paths.network, bridge, table: instance, host }),
+    );
+    for (const directory of [paths.kubelet, paths.images]) {
+      await attempt(directory, async () => {
+        await host.unmountBelow(directory);
+      });
+    }
+  });
+}
+
+async function mountsBelow(directories: readonly string[]): Promise<string[]> {
+  const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
+  const points = lines.map((line) => line.split(' ')[4] ?? '');
+  return points.filter((point) => directories.some((directory) => point.startsWith(`${directory}/`)));
+}
