@@ -16,6 +16,7 @@ import { namespaceLifecyclePlugin } from './namespace-lifecycle.ts';
 import { nodeRestrictionPlugin } from './node-restriction.ts';
 import { notActedOnYetPlugin } from './not-acted-on-yet.ts';
 import { podSecurityPlugin } from './pod-security/plugin.ts';
+import { podTopologyLabelsPlugin } from './pod-topology-labels.ts';
 import { priorityPlugin } from './priority.ts';
 import { rbacEscalationPlugin } from './rbac-escalation.ts';
 import { runtimeClassPlugin } from './runtime-class.ts';
@@ -68,6 +69,7 @@ const PLUGINS: readonly Row[] = [
   ['CertificateSigning', ({ authorizer }) => certificateSigningPlugin(authorizer)],
   ['CertificateSubjectRestriction', () => certificateSubjectRestrictionPlugin],
   ['DefaultIngressClass', ({ reader }) => defaultIngressClassPlugin(reader)],
+  ['PodTopologyLabels', ({ reader }) => podTopologyLabelsPlugin(reader)],
   ['RBACEscalation', ({ rbac, authorizer }) => rbacEscalationPlugin(rbac, authorizer)],
   ['ServiceAddresses', (options) => new ServiceAddresses(options)],
 ];

@@ -5,6 +5,7 @@ import { admitted, statusError } from '../testing/admission-attributes.ts';
 import { FakeObjects } from '../testing/fake-objects.ts';
 import { samplePod as pod, specOf } from '../testing/sample-pod.ts';
 import { defaultIngressClassPlugin, defaultStorageClassPlugin } from './default-classes.ts';
+import { podTopologyLabelsPlugin } from './pod-topology-labels.ts';
 import { priorityPlugin } from './priority.ts';
 import { runtimeClassPlugin } from './runtime-class.ts';
 import { defaultTolerationSecondsPlugin, taintNodesByConditionPlugin } from './tolerations.ts';
@@ -40,6 +41,30 @@ describe('defaults of nodes and pods', () => {
         ?.length,
       3,
     );
+  });
+
+  test('a pod that gets a node gets its zone and region, and keeps its own', async () => {
+    const objects = new FakeObjects();
+    const zone = 'topology.kubernetes.io/zone';
+    const region = 'topology.kubernetes.io/region';
+    objects.put('', 'nodes', {
+      metadata: { name: 'n1', labels: { [zone]: 'z1', [region]: 'r1', other: 'x' } },
+    });
+    const plugin = podTopologyLabelsPlugin(objects);
+    const labelsOf = async (request: Parameters<typeof admitted>[1]) =>
+      ((await admitted(plugin, request)).object as Pod).metadata.labels;
+    const bound = { metadata: { name: 'web' }, target: { kind: 'Node', name: 'n1' } };
+    assert.deepEqual(await labelsOf({ resource: 'pods', subresource: 'binding', object: bound }), {
+      [zone]: 'z1',
+      [region]: 'r1',
+    });
+    const placed = pod({ nodeName: 'n1' }, { labels: { [zone]: 'mine' } });
+    assert.deepEqual(await labelsOf({ resource: 'pods', object: placed }), {
+      [zone]: 'mine',
+      [region]: 'r1',
+    });
+    assert.equal(await labelsOf({ resource: 'pods', object: pod() }), undefined);
+    assert.equal(await labelsOf({ resource: 'pods', object: pod({ nodeName: 'gone' }) }), undefined);
   });
 
   test('priority comes from the class, the default class, or is 0', async () => {
