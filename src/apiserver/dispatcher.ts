@@ -92,6 +92,8 @@ export class Dispatcher {
     definition: ResourceDefinition,
     body: RequestBody | undefined,
   ): Answer | Promise<Answer> {
+    const deprecated = DEPRECATED[`${definition.group}/${definition.version}/${definition.resource}`];
+    if (deprecated !== undefined) request.warn(deprecated);
     const asked = this.#registryRequest(request, definition, body);
     const virtual = this.#virtualResource(definition, asked.subresource);
     if (virtual !== undefined) return this.#callVirtual(virtual, asked);
@@ -155,10 +157,11 @@ export class Dispatcher {
   }
 
   #registryRequest(
-    { info, query, user, signal, warn }: KnownRequest,
+    known: KnownRequest,
     definition: ResourceDefinition,
     body: RequestBody | undefined,
   ): RegistryRequest {
+    const { info, query, user, signal, warn } = known;
     const collection = info.parts.length < 2;
     return {
       definition,
@@ -172,9 +175,16 @@ export class Dispatcher {
       body,
       signal,
       warn,
+      authorize: (verb) => this.authorize({ ...known, info: { ...info, verb } }),
     };
   }
 }
+
+/** What upstream warns of whoever uses these. */
+const DEPRECATED: Readonly<Record<string, string>> = {
+  '/v1/componentstatuses': 'v1 ComponentStatus is deprecated in v1.19+',
+  '/v1/endpoints': 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice',
+};
 
 function keyOf(one: {
   readonly group: string;

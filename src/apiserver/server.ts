@@ -123,7 +123,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
         .filter(({ verbs }) => verbs.includes('list'))
         .map((definition) => storageForm(definition)),
     );
-    const objects = new ObjectStore(options.store, cache);
+    const objects = new ObjectStore(options.store, cache, clock);
     const reader = objectReader(objects, catalog, logger);
 
     let dispatcher: Dispatcher | undefined;
@@ -213,6 +213,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
     }
     stop.defer(async () => {
       watches.stop();
+      handler.stop();
       const closing = front?.close(limits.drainMs);
       await Promise.race([inFlight.drained(), delay(limits.drainMs)]);
       upgrades.stop();

@@ -118,6 +118,5 @@ export function failureHeaders({ status }: StatusError): ResponseHeaders {
   const headers: ResponseHeaders = {};
   const seconds = status.details?.retryAfterSeconds;
   if (seconds !== undefined && seconds > 0) headers['retry-after'] = String(seconds);
-  if (status.code === 401) headers['www-authenticate'] = 'Bearer';
   return headers;
 }

@@ -45,13 +45,16 @@ const NO_LABELS: RequestLabels = {
 
 export class RequestHandler {
   readonly #options: HandlerOptions;
+  /** Streams (logs that are followed, for one) that are under way. */
+  readonly #streams = new Set<AbortController>();
+  #stopped = false;
 
   constructor(options: HandlerOptions) {
     this.#options = options;
   }
 
   readonly handle = (exchange: Exchange): void => {
-    const request = new ServedRequest(exchange, this.#options);
+    const request = new ServedRequest(exchange, this.#options, this);
     request.run().catch((error: unknown) => {
       this.#options.logger.error(
         { component: 'http', err: error, method: exchange.method, path: exchange.target },
@@ -60,10 +63,28 @@ export class RequestHandler {
       exchange.abort();
     });
   };
+
+  /** Runs a stream until it is over, and tells it when the server stops. */
+  async stream(controller: AbortController, run: () => Promise<void>): Promise<void> {
+    this.#streams.add(controller);
+    if (this.#stopped) controller.abort();
+    try {
+      await run();
+    } finally {
+      this.#streams.delete(controller);
+    }
+  }
+
+  /** Ends the streams that are under way, and those that come from now on. */
+  stop(): void {
+    this.#stopped = true;
+    for (const controller of this.#streams) controller.abort();
+  }
 }
 
 /** The state of one request. */
 class ServedRequest {
+  readonly #handler: RequestHandler;
   readonly #exchange: Exchange;
   readonly #options: HandlerOptions;
   readonly #started: number;
@@ -74,7 +95,8 @@ class ServedRequest {
   #query = emptyQuery;
   #pretty = false;
 
-  constructor(exchange: Exchange, options: HandlerOptions) {
+  constructor(exchange: Exchange, options: HandlerOptions, handler: RequestHandler) {
+    this.#handler = handler;
     this.#exchange = exchange;
     this.#options = options;
     this.#started = options.clock.monotonic();
@@ -186,12 +208,17 @@ class ServedRequest {
   }
 
   #signal(): AbortSignal {
+    return this.#abortable().signal;
+  }
+
+  /** Made when somebody asks: nearly all requests are over before it would matter. */
+  #abortable(): AbortController {
     if (this.#controller === undefined) {
       const controller = new AbortController();
       this.#controller = controller;
       this.#exchange.onClosed(() => controller.abort());
     }
-    return this.#controller.signal;
+    return this.#controller;
   }
 
   #warn(message: string): void {
@@ -228,7 +255,9 @@ class ServedRequest {
     const streaming = dispatcher.streaming(definition, info.subresource);
     if (streaming !== undefined) {
       const context = await dispatcher.connect(known, definition);
-      await serveStream(streaming, context, exchange, this.#headers());
+      await this.#handler.stream(this.#abortable(), () =>
+        serveStream(streaming, context, exchange, this.#headers()),
+      );
       this.#count(exchange.answered ? 200 : 500, true);
       return;
     }

@@ -5,11 +5,19 @@
 import type { MutableObject, ResourceDefinition } from '../../api/definition.ts';
 import { internalError, notFound, type StatusError, serviceUnavailable, timeout } from '../../api/errors.ts';
 import { encodeForStorage } from '../../api/schema/encode.ts';
-import { type KeyValue, type Store, StoreUnavailableError } from '../../store/store.ts';
+import type { Clock } from '../../component/index.ts';
+import {
+  type Compare,
+  type KeyValue,
+  type Store,
+  StoreUnavailableError,
+  type TransactionResult,
+} from '../../store/store.ts';
 import type { ResourceCache } from '../cache/resource-cache.ts';
 import { type StorageForm, StoredObject, storageForm, storageKey } from '../cache/stored-object.ts';
 import type { WatchCache } from '../cache/watch-cache.ts';
 import { WireFormat } from '../cache/wire-format.ts';
+import { ExpiryLeases } from './leases.ts';
 
 export type WriteResult =
   | { readonly done: true; readonly object: StoredObject }
@@ -20,15 +28,20 @@ export type RemoveResult =
   | { readonly done: true; readonly revision: number }
   | { readonly done: false; readonly current: StoredObject | undefined };
 
+/** How long Events are kept, in ms: upstream's --event-ttl. */
+const EVENT_TTL_MS = 3_600_000;
+
 export class ObjectStore {
   readonly store: Store;
   readonly cache: WatchCache;
+  readonly #eventLeases: ExpiryLeases;
   readonly #forms = new Map<string, StorageForm>();
   readonly #formats = new WeakMap<ResourceDefinition, WireFormat>();
 
-  constructor(store: Store, cache: WatchCache) {
+  constructor(store: Store, cache: WatchCache, clock: Clock) {
     this.store = store;
     this.cache = cache;
+    this.#eventLeases = new ExpiryLeases(store, EVENT_TTL_MS, clock);
   }
 
   form(definition: ResourceDefinition): StorageForm {
@@ -93,11 +106,11 @@ export class ObjectStore {
     const key = storageKey(form, object.metadata.namespace ?? '', object.metadata.name!);
     this.cache.announce(bytes, object);
     try {
+      const compare = [{ key, modRevision: previous?.revision ?? 0 }];
       const result = await this.#guard(() =>
-        this.store.txn({
-          compare: [{ key, modRevision: previous?.revision ?? 0 }],
-          operations: [{ type: 'put', key, value: bytes }],
-        }),
+        form.resource === 'events' && form.group === ''
+          ? this.#putEvent(compare, key, bytes)
+          : this.store.txn({ compare, operations: [{ type: 'put', key, value: bytes }] }),
       );
       if (!result.succeeded) return { done: false, current: this.#current(form, result.current[0]) };
       const stored =
@@ -123,6 +136,18 @@ export class ObjectStore {
 
   encode(definition: ResourceDefinition, object: MutableObject): Uint8Array {
     return encodeForStorage(definition, object);
+  }
+
+  /** An Event lives on for its full time with each write. */
+  async #putEvent(compare: readonly Compare[], key: string, value: Uint8Array): Promise<TransactionResult> {
+    for (let attempt = 1; ; attempt++) {
+      const lease = await this.#eventLeases.lease();
+      try {
+        return await this.store.txn({ compare, operations: [{ type: 'put', key, value, lease }] });
+      } catch (error) {
+        if (!this.#eventLeases.forget(error) || attempt > 1) throw error;
+      }
+    }
   }
 
   #current(form: StorageForm, kv: KeyValue | undefined): StoredObject | undefined {

@@ -28,6 +28,8 @@ export interface RegistryRequest {
   readonly signal: () => AbortSignal;
   /** Adds a `Warning:` header to the answer. */
   warn(message: string): void;
+  /** Rejects with 403 when the user may not do this to the object too: an update that creates it, for one. */
+  authorize(verb: string): Promise<void> | undefined;
 }
 
 export type Answer =

@@ -49,7 +49,11 @@ export async function update(context: RegistryContext, request: RegistryRequest)
     uid: first.metadata.uid,
     createMissing:
       strategy.allowCreateOnUpdate && request.subresource === ''
-        ? () => insert(context, { ...request, verb: 'create', name: '' }, first, options)
+        ? async () => {
+            await request.authorize('create');
+            delete first.metadata.resourceVersion;
+            return insert(context, { ...request, verb: 'create' }, first, options);
+          }
         : undefined,
   };
   return modify(context, request, options, target, (_current, attempt) =>
