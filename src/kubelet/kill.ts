@@ -21,6 +21,8 @@ export interface KillerOptions {
   readonly logger: Logger;
   readonly events: NodeEvents;
   readonly hooks: HookRunner;
+  /** Aborts when the agent stops: whoever waits for a container's end is let go, the container is left to itself. */
+  readonly signal: AbortSignal;
 }
 
 /** The end that a pod was granted, on the clock's monotonic time; may be moved earlier. */
@@ -67,14 +69,14 @@ export class ContainerKiller {
     this.#options = options;
   }
 
-  /** Resolves when the container has ended. `pod` is absent for containers whose pod is not known any more. */
+  /** Resolves when the container has ended; rejects when the agent stops before. `pod` is absent for containers whose pod is not known any more. */
   async kill(
     pod: Pod | undefined,
     record: ContainerRecord,
     grace: GracePeriod,
     message: string,
   ): Promise<void> {
-    const { runtime, events, logger } = this.#options;
+    const { runtime, events, logger, signal } = this.#options;
     const member = pod && findContainer(pod, record.name);
     if (pod && member)
       events.container(pod, member, 'Normal', 'Killing', message || `Stopping container ${record.name}`);
@@ -84,6 +86,7 @@ export class ContainerKiller {
     );
     const preStop = this.#preStop(member, record);
     if (preStop && grace.seconds > 0) await this.#runPreStop(pod, member, record, preStop, grace);
+    signal.throwIfAborted();
     const least = preStop ? LEAST_GRACE_SECONDS : 0;
     const seconds = (): number =>
       Math.ceil(grace.seconds === 0 ? 0 : Math.max(grace.remainingSeconds, Math.min(least, grace.seconds)));
@@ -94,9 +97,15 @@ export class ContainerKiller {
     using _ = grace.onShortened(() =>
       stopping.push(runtime.stopContainer(record.id, seconds()).catch(reject)),
     );
-    stopping.push(runtime.stopContainer(record.id, seconds()));
-    await Promise.race([stopping[0], failed]);
-    await Promise.all(stopping);
+    const letGo = (): void => reject(signal.reason);
+    signal.addEventListener('abort', letGo, { once: true });
+    try {
+      stopping.push(runtime.stopContainer(record.id, seconds()));
+      await Promise.race([stopping[0], failed]);
+      await Promise.race([Promise.all(stopping), failed]);
+    } finally {
+      signal.removeEventListener('abort', letGo);
+    }
   }
 
   /**
@@ -145,7 +154,7 @@ export class ContainerKiller {
     using limit = deadline(clock, grace.remainingSeconds * 1000);
     const shortened = new AbortController();
     using _ = grace.onShortened(() => shortened.abort(new Error('the grace period became shorter')));
-    const signal = AbortSignal.any([limit.signal, shortened.signal]);
+    const signal = AbortSignal.any([limit.signal, shortened.signal, this.#options.signal]);
     // A container whose pod is gone is known by its name only; hooks need no more than that.
     const container: Container = member?.container ?? { name: record.name };
     const target = { pod: pod!, container, containerId: record.id, podIP: pod?.status?.podIP ?? '' };

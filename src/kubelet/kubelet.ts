@@ -140,7 +140,14 @@ export class NodeAgent implements Kubelet {
       onChange: (uid) => this.#workers.get(uid)?.notice(),
     });
     const hooks = host.prober ? simulatedHooks(clock) : runtimeHooks(runtime, clock);
-    this.#killer = new ContainerKiller({ runtime, clock, logger, events, hooks });
+    this.#killer = new ContainerKiller({
+      runtime,
+      clock,
+      logger,
+      events,
+      hooks,
+      signal: this.#stop.signal,
+    });
     this.#node = new NodeStatusManager({
       client,
       clock,
@@ -256,6 +263,9 @@ export class NodeAgent implements Kubelet {
 
   [Symbol.asyncDispose](): Promise<void> {
     this.#disposed ??= (async () => {
+      // The workers first: what the abort breaks off is then no failure to them.
+      const stopWorkers = () => [...this.#workers.values()].map((worker) => worker.stop());
+      const workers = stopWorkers();
       this.#stop.abort(new Error('the node agent stops'));
       this.#unsubscribe();
       this.#housekeeping?.cancel();
@@ -263,7 +273,7 @@ export class NodeAgent implements Kubelet {
       await this.ready.catch(() => {});
       await Promise.all([this.#evictions.stop(), this.#images.stop(), this.#logs.stop()]);
       await this.#server?.[Symbol.asyncDispose]();
-      await Promise.all([...this.#workers.values()].map((worker) => worker.stop()));
+      await Promise.all([...workers, ...stopWorkers()]);
       await Promise.allSettled(this.#orphans.values());
       await this.#statuses[Symbol.asyncDispose]();
       await this.#volumes[Symbol.asyncDispose]();
@@ -467,9 +477,10 @@ export class NodeAgent implements Kubelet {
     for (const uid of uids) {
       if (this.#workers.has(uid) || this.#orphans.has(uid)) continue;
       const ending = this.#endOrphan(uid)
-        .catch((error: unknown) =>
-          this.#logger.error({ err: error, podUid: uid }, 'what is left of a pod could not be cleared away'),
-        )
+        .catch((error: unknown) => {
+          if (this.#stop.signal.aborted) return;
+          this.#logger.error({ err: error, podUid: uid }, 'what is left of a pod could not be cleared away');
+        })
         .finally(() => this.#orphans.delete(uid));
       this.#orphans.set(uid, ending);
     }

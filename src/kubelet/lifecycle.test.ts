@@ -394,6 +394,21 @@ test('a grace period that becomes shorter takes effect while the pod is ending',
   await eventually(async () => assert.equal((await node.runtime.listContainers()).length, 0));
 });
 
+test('stopping the agent waits for no grace period, and the next agent ends the pod', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({ name: 'web', annotations: { 'simulation.bulkhead.dev/stop-delay': '1h' } });
+  await waitFor(node, 'web', running);
+  await node.client.resource(resources.pods, 'default').delete('web', { gracePeriodSeconds: 600 });
+  await eventually(async () =>
+    assert.ok((await node.events('web')).includes('Killing: Stopping container web')),
+  );
+  await node.restart();
+  assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1);
+  await pass(clock, 601);
+  await eventually(async () => assert.equal((await node.runtime.listContainers()).length, 0));
+});
+
 test('memory pressure shows on the node and ends the pod that uses most beyond its request', async () => {
   const clock = new ManualClock(START);
   await using node = await startTestNode({ clock });
