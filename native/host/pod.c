@@ -101,6 +101,7 @@ static void ignore_signal(int signal) {
 /** Process 1 of a shared PID namespace: reaps, and ends when told to from outside the namespace. */
 int pod_init(void) {
   sigset_t mask;
+  prctl(PR_SET_NAME, "pod-init");
   sigfillset(&mask);
   sigprocmask(SIG_BLOCK, &mask, NULL);
   signal(SIGCHLD, ignore_signal);

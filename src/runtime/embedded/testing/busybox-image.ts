@@ -6,9 +6,54 @@ import { RuntimeError } from '../../cri.ts';
 import type { ImageLayers, ImageSource, OciImageConfig } from '../images/image-source.ts';
 
 const APPLETS = [
-  ...['sh', 'cat', 'echo', 'sleep', 'true', 'false', 'ls', 'id', 'env', 'hostname', 'mount', 'grep', 'head', 'tail'],
-  ...['wc', 'touch', 'mkdir', 'rm', 'dd', 'ps', 'kill', 'stty', 'tty', 'httpd', 'wget', 'nc', 'netstat', 'ip', 'stat'],
-  ...['pwd', 'chroot', 'unshare', 'mknod', 'df', 'tr', 'printf', 'seq', 'yes', 'ping', 'readlink', 'ulimit', 'test'],
+  ...[
+    'sh',
+    'cat',
+    'echo',
+    'sleep',
+    'true',
+    'false',
+    'ls',
+    'id',
+    'env',
+    'hostname',
+    'mount',
+    'grep',
+    'head',
+    'tail',
+  ],
+  ...[
+    'wc',
+    'touch',
+    'mkdir',
+    'rm',
+    'dd',
+    'ps',
+    'kill',
+    'stty',
+    'tty',
+    'httpd',
+    'wget',
+    'nc',
+    'netstat',
+    'ip',
+    'stat',
+  ],
+  ...[
+    'pwd',
+    'chroot',
+    'unshare',
+    'mknod',
+    'df',
+    'tr',
+    'printf',
+    'seq',
+    'yes',
+    'ping',
+    'readlink',
+    'ulimit',
+    'test',
+  ],
 ];
 
 export class BusyboxImages implements ImageSource {
@@ -27,7 +72,10 @@ export class BusyboxImages implements ImageSource {
     config: OciImageConfig = {},
     further: readonly Readonly<Record<string, string>>[] = [],
   ): Promise<string> {
-    const layers = [await this.#layer({ 'etc/passwd': PASSWD, 'etc/group': GROUP }), ...(await this.#all(further))];
+    const layers = [
+      await this.#layer({ 'etc/passwd': PASSWD, 'etc/group': GROUP }),
+      ...(await this.#all(further)),
+    ];
     const bin = join(layers[0]!, 'bin');
     await mkdir(bin, { recursive: true });
     for (const name of ['tmp', 'root', 'proc', 'sys', 'dev']) await mkdir(join(layers[0]!, name));
