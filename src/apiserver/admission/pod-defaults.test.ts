@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Node } from '../../api/types/core-v1.ts';
+import type { Node, Pod } from '../../api/types/core-v1.ts';
 import { admitted, statusError } from '../testing/admission-attributes.ts';
 import { FakeObjects } from '../testing/fake-objects.ts';
 import { samplePod as pod, specOf } from '../testing/sample-pod.ts';

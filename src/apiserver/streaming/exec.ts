@@ -13,7 +13,8 @@ import type {
 import { backendError, type Kubelets } from './kubelets.ts';
 import { segment } from './logs.ts';
 import { containerOf, flag, podOf } from './pods.ts';
-import { type Backends, proxyUpgrade } from './relay.ts';
+import type { Backends } from './relay.ts';
+import { proxyUpgrade } from './upgrade.ts';
 
 interface StreamingOptions {
   readonly reader: ObjectReader;

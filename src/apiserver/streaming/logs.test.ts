@@ -81,6 +81,22 @@ describe('logs', () => {
     answer.destroy();
   });
 
+  test('a kept connection that the kubelet has just closed is no failure', async () => {
+    const used = new WeakSet<object>();
+    let broken = 0;
+    c.onRequest = (request, response) => {
+      if (used.has(request.socket)) {
+        broken++;
+        request.socket.destroy();
+        return;
+      }
+      used.add(request.socket);
+      response.end('ok');
+    };
+    for (let i = 0; i < 4; i++) assert.equal((await c.fetch(LOG)).body, 'ok');
+    assert.ok(broken > 0, 'the connection was kept');
+  });
+
   test('a log that breaks off is not taken for a whole one', async () => {
     c.onRequest = (_request, response) => {
       response.writeHead(200, { 'content-length': '100' });

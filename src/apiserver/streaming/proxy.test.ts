@@ -116,6 +116,16 @@ describe('proxies', () => {
     assert.deepEqual([bare.status, bare.headers.location], [301, `${base}/?x=1`]);
   });
 
+  test('a GET may have a body, and an answer may have none', async () => {
+    const base = `/api/v1/namespaces/shop/pods/web:${target}/proxy`;
+    const search = await c.fetch(`${base}/_search`, { body: '{}', headers: { 'content-length': '2' } });
+    assert.equal((JSON.parse(search.body) as { body: string }).body, '{}');
+    const head = await c.fetch(`${base}/x`, { method: 'HEAD' });
+    assert.deepEqual([head.status, head.headers['x-method'], head.body], [200, 'HEAD', '']);
+    const empty = await c.fetch(`${base}/x`, { method: 'POST' });
+    assert.deepEqual([empty.status, (JSON.parse(empty.body) as { body: string }).body], [200, '']);
+  });
+
   test('links and redirects of the program stay under its proxy', async () => {
     const base = `/api/v1/namespaces/shop/services/http:web:http/proxy`;
     const page = await c.fetch(`${base}/page`, { headers: { accept: 'text/html' } });

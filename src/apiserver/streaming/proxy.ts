@@ -6,7 +6,8 @@ import type { HandlerContext, StreamingResource } from '../chain.ts';
 import { proxyLinks, rewriteHtml } from './html-links.ts';
 import type { Kubelets } from './kubelets.ts';
 import { nodeBackend, type ProxyTargetOptions, podBackend, serviceBackend } from './proxy-target.ts';
-import { type Backend, type Backends, proxyRequest, proxyUpgrade } from './relay.ts';
+import { type Backend, type Backends, proxyRequest } from './relay.ts';
+import { proxyUpgrade } from './upgrade.ts';
 
 export interface ProxyOptions extends ProxyTargetOptions {
   readonly kubelets: Kubelets;

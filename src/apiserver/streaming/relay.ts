@@ -1,25 +1,20 @@
-// Passing a request on to another server (a kubelet, a pod) and its answer back: plain requests with back-pressure in
-// both directions, and upgraded connections byte by byte. Whoever of the two ends goes, the other is let go too, so
-// that nothing is left behind.
+// Passing a request on to another server (a kubelet, a pod) and its answer back, with back-pressure in both
+// directions. Whoever of the two ends goes, the other is let go too.
 
 import {
   type ClientRequest,
   Agent as HttpAgent,
   request as httpRequest,
   type IncomingMessage,
-  STATUS_CODES,
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import type { Duplex } from 'node:stream';
 import type { SecureContextOptions } from 'node:tls';
-import type { StreamingRequest, StreamingUpgrade } from '../chain.ts';
+import type { StreamingRequest } from '../chain.ts';
 import { dialProblem } from './dial-problem.ts';
-import { forwardedHeaders, returnedHeaders, upgradeHeaders } from './headers.ts';
+import { forwardedHeaders, returnedHeaders } from './headers.ts';
 
 /** Nobody who is there needs longer to accept a connection; upstream's dialer allows 30 s. */
 const CONNECT_MS = 30_000;
-/** An answer that refuses an upgrade is passed back up to this size. */
-const LONGEST_REFUSAL = 64 * 1024;
 
 /** Where a request goes on to. */
 export interface Backend {
@@ -94,14 +89,30 @@ export interface ForwardOptions {
   readonly unreachable: (problem: string) => Error;
 }
 
-/** Sends the request without a body and resolves with the answer's head; its body must be read or destroyed. */
-export function fetchFrom(backends: Backends, options: ForwardOptions): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    const request = backends.open(options.backend, { ...options, headers: { ...options.headers } });
-    request.once('response', resolve);
-    request.on('error', (error) => reject(options.unreachable(dialProblem(error, options.backend))));
-    request.end();
-  });
+/**
+ * Sends the request without a body and resolves with the answer's head; its body must be read or destroyed. A kept
+ * connection may have been closed by the other end at that very moment: then the request goes out once more, on a
+ * connection of its own.
+ */
+export function fetchFrom(
+  backends: Backends,
+  options: Omit<ForwardOptions, 'headers'> & { readonly headers?: Record<string, string | string[]> },
+): Promise<IncomingMessage> {
+  const send = (alone: boolean): Promise<IncomingMessage> =>
+    new Promise((resolve, reject) => {
+      const request = backends.open(options.backend, { ...options, headers: { ...options.headers }, alone });
+      let answered = false;
+      request.once('response', (answer) => {
+        answered = true;
+        resolve(answer);
+      });
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        if (request.reusedSocket && !answered && error.code === 'ECONNRESET') resolve(send(true));
+        else reject(options.unreachable(dialProblem(error, options.backend)));
+      });
+      request.end();
+    });
+  return send(false);
 }
 
 /** Writes the answer's body to the client as it comes. Resolves when all of it is written, or the client has gone. */
@@ -153,24 +164,37 @@ export async function proxyRequest(
   http: StreamingRequest,
   options: ProxyOptions,
 ): Promise<void> {
-  const request = backends.open(options.backend, {
-    ...options,
-    headers: { ...forwardedHeaders(http.headers), ...options.headers },
-  });
+  const headers = { ...forwardedHeaders(http.headers), ...options.headers };
+  const length = headers['content-length'];
+  const bodiless =
+    (http.method === 'GET' || http.method === 'HEAD') &&
+    (length === undefined || length === '0') &&
+    http.headers['transfer-encoding'] === undefined;
+  const answer = await (bodiless
+    ? fetchFrom(backends, { ...options, headers })
+    : sendWhole(backends, http, { ...options, headers }));
+  const adjust = options.adjust ?? ((headers) => headers);
+  const returned = adjust(returnedHeaders(answer.headers));
+  const rewrite = options.rewrite?.(answer);
+  if (rewrite) return returnRewritten(answer, http, returned, rewrite);
+  http.respond(answer.statusCode ?? 502, returned);
+  await returnBody(answer, http);
+}
+
+/** A body cannot be sent twice, so the request gets a connection of its own, which nobody is about to close. */
+async function sendWhole(
+  backends: Backends,
+  http: StreamingRequest,
+  options: Omit<ForwardOptions, 'headers'> & { readonly headers: Record<string, string | string[]> },
+): Promise<IncomingMessage> {
+  const request = backends.open(options.backend, { ...options, alone: true });
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     request.once('response', resolve);
     request.on('error', (error) => reject(options.unreachable(dialProblem(error, options.backend))));
   });
   // Both run at once: a backend may answer before it has read everything.
-  const sent = sendBody(http, request);
-  sent.catch((error: unknown) => request.destroy(error as Error));
-  const answer = await answered;
-  const adjust = options.adjust ?? ((headers) => headers);
-  const headers = adjust(returnedHeaders(answer.headers));
-  const rewrite = options.rewrite?.(answer);
-  if (rewrite) return returnRewritten(answer, http, headers, rewrite);
-  http.respond(answer.statusCode ?? 502, headers);
-  await returnBody(answer, http);
+  sendBody(http, request).catch((error: unknown) => request.destroy(error as Error));
+  return answered;
 }
 
 async function sendBody(http: StreamingRequest, request: ClientRequest): Promise<void> {
@@ -224,124 +248,4 @@ async function* heldThenRest(held: readonly Buffer[], rest: AsyncIterator<Buffer
     if (done) return;
     yield value;
   }
-}
-
-/**
- * Passes an upgrade on and joins the two connections when the backend agrees. Resolves when both are closed; rejects
- * (before anything was written to the client) when the backend cannot be reached. A backend's refusal goes back as it
- * came.
- */
-export async function proxyUpgrade(
-  backends: Backends,
-  upgrade: StreamingUpgrade,
-  options: ForwardOptions,
-): Promise<void> {
-  const request = backends.open(options.backend, {
-    ...options,
-    alone: true,
-    headers: { ...upgradeHeaders(upgrade.rawHeaders), ...options.headers },
-  });
-  const outcome = await new Promise<{
-    readonly answer: IncomingMessage;
-    readonly socket?: Duplex;
-    readonly head?: Buffer;
-  }>((resolve, reject) => {
-    request.once('upgrade', (answer, socket, head) => resolve({ answer, socket, head }));
-    request.once('response', (answer) => resolve({ answer }));
-    request.on('error', (error) => reject(options.unreachable(dialProblem(error, options.backend))));
-    request.end();
-  });
-  const { answer, socket, head } = outcome;
-  if (!socket) return refuseAs(answer, upgrade.socket);
-  upgrade.socket.write(headOf(answer));
-  await splice(upgrade.socket, socket, upgrade.head, head ?? Buffer.alloc(0));
-}
-
-function headOf(answer: IncomingMessage): string {
-  const status = answer.statusCode ?? 502;
-  const lines = [`HTTP/1.1 ${status} ${answer.statusMessage || STATUS_CODES[status] || 'Unknown'}`];
-  for (let i = 0; i + 1 < answer.rawHeaders.length; i += 2)
-    lines.push(`${answer.rawHeaders[i]}: ${answer.rawHeaders[i + 1]}`);
-  return `${lines.join('\r\n')}\r\n\r\n`;
-}
-
-async function refuseAs(answer: IncomingMessage, client: Duplex): Promise<void> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of answer) {
-    chunks.push(chunk as Buffer);
-    size += (chunk as Buffer).length;
-    if (size > LONGEST_REFUSAL) break;
-  }
-  answer.destroy();
-  const body = Buffer.concat(chunks).subarray(0, LONGEST_REFUSAL);
-  const status = answer.statusCode ?? 502;
-  // What is neither an upgrade nor an error must not be taken for an answer to the request.
-  const code = status < 400 ? 500 : status;
-  const text = status < 400 ? Buffer.from(`invalid upgrade response: status code ${status}`) : body;
-  const lines = [
-    `HTTP/1.1 ${code} ${STATUS_CODES[code] ?? 'Error'}`,
-    `content-type: ${answer.headers['content-type'] ?? 'text/plain; charset=utf-8'}`,
-    `content-length: ${text.length}`,
-    'connection: close',
-  ];
-  client.write(`${lines.join('\r\n')}\r\n\r\n`);
-  client.end(text);
-}
-
-/** What was still to be written to a side whose partner has gone gets this long. */
-const LINGER_MS = 10_000;
-/**
- * How long a connection that one side has ended may stay silent. A client that was killed looks like one that only
- * has nothing more to say; what speaks SPDY or WebSocket ends both ways at once.
- */
-const HALF_OPEN_MS = 30_000;
-
-/**
- * Joins two connections until both are closed. An end that one side sends is sent on (half-close); an error or a
- * close of one ends the other after what was under way has been written.
- */
-export function splice(a: Duplex, b: Duplex, headOfA: Uint8Array, headOfB: Uint8Array): Promise<void> {
-  return new Promise((resolve) => {
-    let open = 2;
-    let silence: NodeJS.Timeout | undefined;
-    const closed = (other: Duplex): void => {
-      if (--open === 0) {
-        clearTimeout(silence);
-        resolve();
-      } else if (!other.destroyed) letGo(other);
-    };
-    const join = (from: Duplex, to: Duplex, head: Uint8Array): void => {
-      // What was upgraded may end one way and go on the other.
-      from.allowHalfOpen = true;
-      if (head.length > 0) to.write(head);
-      from.on('data', (chunk: Buffer) => {
-        silence?.refresh();
-        if (!to.write(chunk)) from.pause();
-      });
-      to.on('drain', () => from.resume());
-      from.on('end', () => {
-        to.end();
-        silence ??= setTimeout(() => {
-          a.destroy();
-          b.destroy();
-        }, HALF_OPEN_MS).unref();
-      });
-      // `close` follows, and tells the other side.
-      from.on('error', () => from.destroy());
-      if (from.closed) closed(to);
-      else from.once('close', () => closed(to));
-    };
-    join(a, b, headOfA);
-    join(b, a, headOfB);
-  });
-}
-
-/** Ends a connection whose partner has gone: what is under way is written, then nothing more is waited for. */
-function letGo(side: Duplex): void {
-  const linger = setTimeout(() => side.destroy(), LINGER_MS).unref();
-  side.once('close', () => clearTimeout(linger));
-  side.end();
-  if (side.writableFinished) side.destroy();
-  else side.once('finish', () => side.destroy());
 }
