@@ -281,8 +281,10 @@ test('image, pod and container decide on command, environment, directory and use
 test('users are looked up in the image and never outside of it', { skip }, async () => {
   const secret = join(fixture.directory, 'passwd');
   await writeFile(secret, 'outsider:x:4242:4242::/:/bin/sh\n');
-  await fixture.images.add('escaping', {}, [{ 'etc/passwd2': `-> ../../../../../../..${secret}` }]);
-  await fixture.images.add('linked', {}, [{ 'etc/real': 'insider:x:77:78::/:/bin/sh\n', 'usr/etc/x': '' }]);
+  await fixture.images.add('escaping', {}, [{ 'etc/passwd': `-> ../../../../../../..${secret}` }]);
+  await fixture.images.add('linked', {}, [
+    { 'etc/passwd': '-> ../../../real', real: 'insider:x:77:78::/:/bin/sh\n' },
+  ]);
   const pod = await fixture.pod();
   await assert.rejects(
     fixture.runtime.createContainer(
@@ -293,6 +295,11 @@ test('users are looked up in the image and never outside of it', { skip }, async
     failsWith('InvalidArgument', /unable to find user outsider/),
   );
   await fixture.runtime.removePodSandbox(pod.id);
+  const linked = await fixture.output(['id', '-u'], {
+    image: 'linked',
+    security: { runAsUsername: 'insider' },
+  });
+  assert.equal(linked.stdout, '77\n');
   const numeric = await fixture.output(['id'], {
     security: { runAsUser: 1000, runAsGroup: 7, supplementalGroups: [9] },
   });

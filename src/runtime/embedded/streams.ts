@@ -191,6 +191,11 @@ export class Streams {
         options.signal,
       );
     } catch (error) {
+      // Its end may be known to conmon a moment before it is known to us.
+      if (error instanceof HostError && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED'))
+        throw new RuntimeError('FailedPrecondition', `container "${container.id}" is not running`, {
+          cause: error,
+        });
       throw new RuntimeError('Internal', `attach to container "${container.id}": ${messageOf(error)}`, {
         cause: error,
       });
