@@ -12,7 +12,7 @@ import { NodeAuthorizer } from './authorization/node.ts';
 import { RbacAuthorizer } from './authorization/rbac.ts';
 import { mastersAuthorizer, unionAuthorizer } from './authorization/union.ts';
 import { CLUSTER_ROLES } from './bootstrap/cluster-roles.ts';
-import { reconcileBootstrapObjects } from './bootstrap/reconcile.ts';
+import { keepBootstrapObjects, reconcileBootstrapObjects } from './bootstrap/reconcile.ts';
 import type { ChainContext, ChainFactory, ObjectReader } from './chain.ts';
 import { podStreams } from './streaming/exec.ts';
 import { type KubeletClientOptions, Kubelets } from './streaming/kubelets.ts';
@@ -148,15 +148,13 @@ export function defaultChain(options: DefaultChainOptions): ChainFactory {
       paths: issuerDiscovery({ issuer, jwksUri, keys: accountTokens.keys }),
       async bootstrap(signal) {
         const advertise = options.advertise?.();
-        await reconcileBootstrapObjects(
-          context,
-          {
-            serviceCidrs,
-            ...(advertise && { advertise }),
-            ...(options.clientCa !== undefined && { clientCa: options.clientCa }),
-          },
-          signal,
-        );
+        const objects = {
+          serviceCidrs,
+          ...(advertise && { advertise }),
+          ...(options.clientCa !== undefined && { clientCa: options.clientCa }),
+        };
+        await reconcileBootstrapObjects(context, objects, signal);
+        own(keepBootstrapObjects(context, objects));
       },
       async [Symbol.asyncDispose]() {
         for (const link of owned.splice(0).reverse()) link[Symbol.dispose]();

@@ -22,6 +22,11 @@ const ADMISSION = 'admissionregistration.k8s.io';
 const spec = (object: Record<string, unknown>): Record<string, unknown> =>
   (object['spec'] ?? {}) as Record<string, unknown>;
 
+const aggregates = (object: Record<string, unknown>): boolean => {
+  const { labels } = (object['metadata'] ?? {}) as { labels?: Record<string, string> };
+  return Object.keys(labels ?? {}).some((key) => key.startsWith('rbac.authorization.k8s.io/aggregate-to-'));
+};
+
 export const NOT_ACTED_ON: readonly Row[] = [
   {
     group: ADMISSION,
@@ -115,6 +120,14 @@ export const NOT_ACTED_ON: readonly Row[] = [
     resource: 'servicecidrs',
     action: 'warn',
     lacks: 'does not take service addresses from further ranges',
+  },
+  {
+    group: 'rbac.authorization.k8s.io',
+    resource: 'clusterroles',
+    action: 'warn',
+    lacks: 'does not gather the rules of cluster roles by their labels',
+    instead: 'list the rules in the role itself',
+    when: (object) => object['aggregationRule'] !== undefined || aggregates(object),
   },
   {
     group: 'flowcontrol.apiserver.k8s.io',

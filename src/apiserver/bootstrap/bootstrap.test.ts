@@ -8,7 +8,7 @@ import type { AuthorizerAttributes, SeedObject } from '../chain.ts';
 import { FakeObjects } from '../testing/fake-objects.ts';
 import { FakeTransport } from '../testing/fake-transport.ts';
 import { bootstrapObjects } from './objects.ts';
-import { reconcileBootstrapObjects } from './reconcile.ts';
+import { keepBootstrapObjects, reconcileBootstrapObjects } from './reconcile.ts';
 
 const RBAC = 'rbac.authorization.k8s.io';
 const options = {
@@ -168,6 +168,22 @@ test('a moved server changes its own endpoints, and a service keeps its address'
   assert.deepEqual(endpoints?.subsets, [
     { addresses: [{ ip: '192.168.1.11' }], ports: [{ name: 'https', port: 7443, protocol: 'TCP' }] },
   ]);
+});
+
+test('a default object that is deleted while the server runs comes back', async () => {
+  const { objects, transport, run } = server();
+  await run();
+  const keeper = keepBootstrapObjects(contextOf(objects, transport), options);
+  const before = transport.calls.length;
+  objects.remove('', 'services', 'default', 'kubernetes');
+  objects.remove('', 'namespaces', '', 'kube-node-lease');
+  objects.remove(RBAC, 'clusterroles', '', 'system:heapster');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(objects.get('', 'services', 'default', 'kubernetes'));
+  assert.ok(objects.get('', 'namespaces', '', 'kube-node-lease'));
+  assert.equal(transport.calls.length, before + 2);
+  keeper[Symbol.dispose]();
+  assert.equal(objects.followers, 0);
 });
 
 test('a write that another server did first is taken as done; a failure names its object', async () => {

@@ -2,9 +2,14 @@
 // older, leaves alone what somebody took over. Writes go through the server's own in-process transport, all at once,
 // so that the store commits them together. Safe to run twice and from several servers.
 
-import { isAlreadyExists, isConflict, isNotFound } from '../../api/index.ts';
-import type { KubeObject } from '../../api/object.ts';
-import type { ApiCall } from '../../api/transport.ts';
+import {
+  type ApiCall,
+  isAlreadyExists,
+  isConflict,
+  isNotFound,
+  type KubeObject,
+  timestamp,
+} from '../../api/index.ts';
 import type { ChainContext, ObjectReader } from '../chain.ts';
 import {
   type BootstrapObject,
@@ -24,11 +29,51 @@ export async function reconcileBootstrapObjects(
   options: BootstrapOptions,
   signal?: AbortSignal,
 ): Promise<void> {
-  const now = new Date(context.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
   const reconcileAll = (objects: readonly BootstrapObject[]): Promise<unknown> =>
     Promise.all(objects.map((object) => reconcileOne(context, object, signal)));
   await reconcileAll(systemNamespaces());
-  await reconcileAll(bootstrapObjects(options, now));
+  await reconcileAll(bootstrapObjects(options, timestamp(context.clock.now())));
+}
+
+/** What the cluster cannot do without while it runs; roles that somebody deleted come back at the next start only. */
+const KEPT: readonly (readonly [group: string, resource: string])[] = [
+  ['', 'namespaces'],
+  ['', 'services'],
+  ['', 'endpoints'],
+  ['discovery.k8s.io', 'endpointslices'],
+  ['scheduling.k8s.io', 'priorityclasses'],
+];
+
+/** Makes such an object again when it was deleted. Disposing ends that. */
+export function keepBootstrapObjects(context: Context, options: BootstrapOptions): Disposable {
+  const abort = new AbortController();
+  const keyOf = (group: string, resource: string, namespace: string | undefined, name: string): string =>
+    `${group}/${resource}/${namespace ?? ''}/${name}`;
+  const wanted = new Map(
+    [...systemNamespaces(), ...bootstrapObjects(options, timestamp(context.clock.now()))].map((one) => [
+      keyOf(
+        one.resource.group,
+        one.resource.resource,
+        one.object.metadata.namespace,
+        one.object.metadata.name,
+      ),
+      one,
+    ]),
+  );
+  const stops = KEPT.map(([group, resource]) =>
+    context.reader.follow(group, resource, ({ type, object }) => {
+      if (type !== 'DELETED') return;
+      const gone = wanted.get(keyOf(group, resource, object.metadata.namespace, object.metadata.name));
+      // reconcileOne logs what fails; the next start tries again.
+      if (gone) reconcileOne(context, gone, abort.signal).catch(() => {});
+    }),
+  );
+  return {
+    [Symbol.dispose]() {
+      abort.abort();
+      for (const stop of stops) stop();
+    },
+  };
 }
 
 async function reconcileOne(context: Context, wanted: BootstrapObject, signal?: AbortSignal): Promise<void> {
@@ -73,7 +118,8 @@ async function reconcileOne(context: Context, wanted: BootstrapObject, signal?: 
       const lostRace = isAlreadyExists(error) || isConflict(error) || isNotFound(error);
       if (!lostRace || attempt === TRIES) {
         const what = `${wanted.resource.resource} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
-        context.logger.error({ err: error, object: what }, 'a default object could not be written');
+        if (!signal?.aborted)
+          context.logger.error({ err: error, object: what }, 'a default object could not be written');
         throw new Error(`cannot set up the default object ${what}: ${String((error as Error).message)}`, {
           cause: error,
         });

@@ -1,7 +1,7 @@
 // The reviews of authentication.k8s.io: whose is this token (TokenReview, which webhooks and kubelets ask), and who am
 // I (SelfSubjectReview, `kubectl auth whoami`).
 
-import { badRequest } from '../../api/index.ts';
+import { badRequest, timestamp } from '../../api/index.ts';
 import type { SelfSubjectReview, TokenReview, TokenReviewStatus } from '../../api/types/authentication-v1.ts';
 import type { Clock } from '../../component/index.ts';
 import { AUTHENTICATED } from '../authentication/request.ts';
@@ -79,9 +79,7 @@ export function identityReviews(options: IdentityReviewOptions): readonly Virtua
         const review: Omit<SelfSubjectReview, 'metadata'> & { metadata: object } = {
           kind: 'SelfSubjectReview',
           apiVersion: `${GROUP}/v1`,
-          metadata: {
-            creationTimestamp: new Date(options.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z'),
-          },
+          metadata: { creationTimestamp: timestamp(options.clock.now()) },
           status: { userInfo: wireUser(context.user) },
         };
         return { status: 201, object: review };

@@ -10,6 +10,7 @@ import {
   invalid,
   type KubeObject,
   notFound,
+  timestamp,
 } from '../../api/index.ts';
 import type { TokenRequest } from '../../api/types/authentication-v1.ts';
 import type { Node, Pod, ServiceAccount } from '../../api/types/core-v1.ts';
@@ -115,10 +116,10 @@ async function answer(options: TokenRequestOptions, context: HandlerContext): Pr
     metadata: {
       name: context.name,
       namespace: context.namespace,
-      creationTimestamp: rfc3339(new Date(options.clock.now())),
+      creationTimestamp: timestamp(options.clock.now()),
     },
     spec: { ...request.spec, audiences, expirationSeconds },
-    status: { token: issued.token, expirationTimestamp: rfc3339(issued.expiresAt) },
+    status: { token: issued.token, expirationTimestamp: timestamp(issued.expiresAt.getTime()) },
   };
 }
 
@@ -167,5 +168,3 @@ async function bindingOf(
       );
   }
 }
-
-const rfc3339 = (date: Date): string => date.toISOString().replace(/\.\d+Z$/, 'Z');
