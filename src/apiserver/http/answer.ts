@@ -7,7 +7,7 @@ import type { KubeObject } from '../../api/object.ts';
 import type { Answer } from '../registry/request.ts';
 import type { AnswerForm } from '../request/negotiation.ts';
 import type { Exchange, ResponseHeaders } from './exchange.ts';
-import { includeObject, partialMetadata, partialMetadataList, table } from './transforms.ts';
+import { includeObject, partialMetadata, partialMetadataList, table, valueTable } from './transforms.ts';
 
 const gzip = promisify(gzipCallback);
 
@@ -23,22 +23,20 @@ export async function encodeAnswer(
   query: URLSearchParams,
   now: number,
 ): Promise<Uint8Array> {
-  if (form.transform === 'none' && form.mediaType === 'application/json' && !form.pretty)
-    return encodePlain(answer);
   const value = transformed(answer, form, query, now);
-  if (value === undefined) return encodeValue(JSON.parse(Buffer.from(encodePlain(answer)).toString()), form);
-  return encodeValue(value, form);
+  if (value !== undefined) return encodeValue(value, form);
+  return encodeValue(JSON.parse(Buffer.concat(encodePlain(answer)).toString()), form);
 }
 
-/** The form that nearly all clients ask for, made without a detour. */
-export function encodePlain(answer: Answer): Uint8Array {
+/** The form that nearly all clients ask for, made without a detour; in pieces, of which some are shared. */
+export function encodePlain(answer: Answer): readonly Uint8Array[] {
   switch (answer.type) {
     case 'object':
-      return answer.format.encode(answer.object);
+      return [answer.format.encode(answer.object)];
     case 'list':
       return answer.format.encodeList(answer.objects, answer.meta);
     case 'value':
-      return Buffer.from(JSON.stringify(answer.value));
+      return [Buffer.from(JSON.stringify(answer.value))];
   }
 }
 
@@ -49,9 +47,19 @@ function transformed(
   query: URLSearchParams,
   now: number,
 ): object | undefined {
-  if (form.transform === 'none' || answer.type === 'value') return undefined;
-  const { format } = answer;
+  if (form.transform === 'none') return undefined;
   const version = form.transformVersion;
+  const options = { include: includeObject(query), version, now, headers: true };
+  if (answer.type === 'value') {
+    const found = valueTable(answer.value);
+    if (found === undefined) return undefined;
+    const { kind, objects, meta } = found;
+    if (form.transform === 'Table') return table(kind, objects, meta, options);
+    return objects[0] === answer.value
+      ? partialMetadata(objects[0], version)
+      : partialMetadataList(objects, meta, version);
+  }
+  const { format } = answer;
   const objects: KubeObject[] =
     answer.type === 'list'
       ? answer.objects.map((stored) => format.object(stored))
@@ -62,12 +70,7 @@ function transformed(
       : partialMetadata(objects[0]!, version);
   const meta =
     answer.type === 'list' ? answer.meta : { resourceVersion: objects[0]!.metadata.resourceVersion };
-  return table(format.definition, objects, meta, {
-    include: includeObject(query),
-    version,
-    now,
-    headers: true,
-  });
+  return table(format.definition, objects, meta, options);
 }
 
 export async function encodeValue(value: unknown, form: AnswerForm): Promise<Uint8Array> {
@@ -83,13 +86,15 @@ export function send(
   exchange: Exchange,
   status: number,
   headers: ResponseHeaders,
-  body: Uint8Array,
+  body: readonly Uint8Array[],
 ): Promise<void> | undefined {
-  if (body.length < COMPRESS_FROM_BYTES || !acceptsGzip(exchange)) {
+  let length = 0;
+  for (const piece of body) length += piece.length;
+  if (length < COMPRESS_FROM_BYTES || !acceptsGzip(exchange)) {
     exchange.respond(status, headers, body);
     return undefined;
   }
-  return sendCompressed(exchange, status, headers, body);
+  return sendCompressed(exchange, status, headers, Buffer.concat(body, length));
 }
 
 async function sendCompressed(
@@ -101,7 +106,7 @@ async function sendCompressed(
   const compressed = await gzip(body, { level: COMPRESSION_LEVEL });
   headers['content-encoding'] = 'gzip';
   headers['vary'] = 'Accept-Encoding';
-  exchange.respond(status, headers, compressed);
+  exchange.respond(status, headers, [compressed]);
 }
 
 function acceptsGzip({ headers }: Exchange): boolean {

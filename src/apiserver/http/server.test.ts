@@ -168,6 +168,34 @@ each('tables have columns, cells and the metadata of their objects', async (clie
   assert.equal(one.json<typeof table>().rows.length, 1);
 });
 
+each('answers that are not in the store have tables too: dry runs and scales', async (client) => {
+  const accept = 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json';
+  const headers = { accept };
+  type Rows = { kind: string; columnDefinitions: { name: string }[]; rows: { cells: unknown[] }[] };
+  const dry = await client.call({
+    method: 'POST',
+    path: `${CONFIG_MAPS}?dryRun=All`,
+    headers,
+    body: { metadata: { name: 'dry' }, data: { a: 'b' } },
+  });
+  assert.deepEqual(dry.json<Rows>().rows[0]!.cells.slice(0, 2), ['dry', 1]);
+  const labels = { matchLabels: { a: 'b' } };
+  const template = { metadata: { labels: { a: 'b' } }, spec: { containers: [{ name: 'c', image: 'i' }] } };
+  const name = client.protocol === 'HTTP/2' ? 'scaled-2' : 'scaled-1';
+  const path = '/apis/apps/v1/namespaces/default/replicasets';
+  const body = { metadata: { name }, spec: { replicas: 3, selector: labels, template } };
+  assert.equal((await client.call({ method: 'POST', path, headers, body })).status, 201);
+  const scale = (await client.call({ path: `${path}/${name}/scale`, headers: { accept } })).json<Rows>();
+  assert.deepEqual(
+    scale.columnDefinitions.map((column) => column.name),
+    ['Name', 'Desired', 'Available', 'Age'],
+  );
+  assert.deepEqual(scale.rows[0]!.cells.slice(0, 3), [name, 3, 0]);
+  const metadata = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
+  const partial = await client.call({ path: `${path}/${name}/scale`, headers: { accept: metadata } });
+  assert.equal(partial.json<{ kind: string }>().kind, 'PartialObjectMetadata');
+});
+
 each('metadata alone is given to who asks for it', async (client) => {
   const accept = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1';
   const list = (await client.call({ path: CONFIG_MAPS, headers: { accept } })).json<{

@@ -1,9 +1,10 @@
 // Objects in the two forms that clients may ask for instead of the objects themselves: rows of a Table, and their
 // metadata alone.
 
+import { columnsFor, rowConditions } from '../../api/columns/index.ts';
 import type { ResourceDefinition } from '../../api/definition.ts';
 import { badRequest } from '../../api/errors.ts';
-import type { KubeObject } from '../../api/object.ts';
+import { type KubeObject, parseGroupVersion } from '../../api/object.ts';
 import type { ListMeta } from '../cache/wire-format.ts';
 
 /** What of its object a row carries. */
@@ -26,6 +27,7 @@ export function includeObject(query: URLSearchParams): IncludeObject {
 
 export interface TableRow {
   readonly cells: readonly unknown[];
+  readonly conditions?: readonly object[];
   readonly object?: object;
 }
 
@@ -37,9 +39,12 @@ export interface Table {
   readonly rows: readonly TableRow[];
 }
 
+/** What a table needs to know of a kind. */
+type TableKind = Pick<ResourceDefinition, 'group' | 'kind' | 'columns' | 'cells'>;
+
 /** `headers` false: only the first event of a watch carries the columns. */
 export function table(
-  definition: ResourceDefinition,
+  definition: TableKind,
   objects: readonly KubeObject[],
   meta: ListMeta,
   options: {
@@ -66,8 +71,31 @@ export function table(
     rows: objects.map((object) => {
       const shown = rowObject(object, options.include, options.version);
       const cells = definition.cells(object, options.now);
-      return shown === undefined ? { cells } : { cells, object: shown };
+      const conditions = rowConditions(definition.group, definition.kind, object);
+      return {
+        cells,
+        ...(conditions.length === 0 ? {} : { conditions }),
+        ...(shown === undefined ? {} : { object: shown }),
+      };
     }),
+  };
+}
+
+/** The objects of an answer that does not come from the store, and their kind's table; undefined for a Status. */
+export function valueTable(
+  value: object,
+):
+  | { readonly kind: TableKind; readonly objects: readonly KubeObject[]; readonly meta: ListMeta }
+  | undefined {
+  const { apiVersion = '', kind = '', metadata, items } = value as KubeObject & { items?: KubeObject[] };
+  if (kind === 'Status') return undefined;
+  const { group } = parseGroupVersion(apiVersion);
+  const of = items === undefined ? kind : kind.replace(/List$/, '');
+  const objects = items ?? [value as KubeObject];
+  return {
+    kind: { group, kind: of, ...columnsFor(group, of) },
+    objects,
+    meta: { resourceVersion: metadata?.resourceVersion ?? '' },
   };
 }
 

@@ -2,7 +2,15 @@
 
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { Agent, request as httpsRequest } from 'node:https';
-import type { TestServer } from './test-server.ts';
+import type { TestKeyPair } from './certificates.ts';
+
+/** What a client must know of a server; a TestServer has it. */
+export interface HttpTarget {
+  readonly server: { readonly url: string };
+  /** Whoever signed the server's certificate. */
+  readonly authority: { readonly certificate: string };
+  readonly adminPair: TestKeyPair;
+}
 
 export interface HttpAnswer {
   readonly status: number;
@@ -59,7 +67,7 @@ async function whole(stream: HttpStream): Promise<HttpAnswer> {
   return { status, headers, body, json: <T>() => JSON.parse(body.toString()) as T };
 }
 
-export function httpClient(server: TestServer, options: HttpClientOptions): HttpClient {
+export function httpClient(server: HttpTarget, options: HttpClientOptions): HttpClient {
   const { authority, adminPair } = server;
   const pair = options.token === undefined ? { cert: adminPair.certificate, key: adminPair.key } : {};
   const tls = { ca: authority.certificate, ...pair };

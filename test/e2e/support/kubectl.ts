@@ -22,8 +22,12 @@ export interface KubectlResult {
 export interface Kubectl {
   /** Runs to the end, and fails the test when the exit code is not 0. Resolves with standard output. */
   (...args: string[]): Promise<string>;
-  /** The same with input, and without failing. */
-  run(args: readonly string[], input?: string | Uint8Array): Promise<KubectlResult>;
+  /** The same with input and environment, and without failing. */
+  run(
+    args: readonly string[],
+    input?: string | Uint8Array,
+    variables?: Readonly<Record<string, string>>,
+  ): Promise<KubectlResult>;
   /** Starts and leaves it running; the caller ends it. */
   spawn(args: readonly string[]): ChildProcessWithoutNullStreams;
 }
@@ -42,12 +46,16 @@ export function kubectl(kubeconfig: string, version: KubectlVersion = '1.36'): K
     KUBECACHEDIR: `${kubeconfig}.cache-${version}`,
   };
   const common = version === '1.20' ? ['--cache-dir', env.KUBECACHEDIR] : [];
-  const run = (args: readonly string[], input?: string | Uint8Array): Promise<KubectlResult> =>
+  const run = (
+    args: readonly string[],
+    input?: string | Uint8Array,
+    variables?: Readonly<Record<string, string>>,
+  ): Promise<KubectlResult> =>
     new Promise((resolve, reject) => {
       const child = execFile(
         program,
         [...common, ...args],
-        { env, timeout: TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024, encoding: 'utf8' },
+        { env: { ...env, ...variables }, timeout: TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024, encoding: 'utf8' },
         (error, stdout, stderr) => {
           if (error?.killed)
             reject(new Error(`kubectl ${args.join(' ')} took too long:\n${stdout}${stderr}`));

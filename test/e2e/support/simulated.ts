@@ -1,15 +1,21 @@
 // A simulated cluster as its users meet it: the cluster in this process, a kubeconfig in a folder of its own, both
-// kubectls and raw HTTP. Whatever the cluster logs as an error fails the test that disposes of it: a user may see
+// kubectls and bare HTTP. Whatever the cluster logs as an error fails the test that disposes of it: a user may see
 // nothing of it, but something went wrong.
 
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parse } from 'yaml';
+import {
+  type HttpClient,
+  type HttpClientOptions,
+  type HttpTarget,
+  httpClient,
+} from '../../../src/apiserver/testing/http-client.ts';
 import { startCluster, type TestCluster, type TestClusterOptions } from '../../../src/cluster/testing.ts';
 import type { Logger } from '../../../src/component/index.ts';
 import { type Kubectl, kubectl } from './kubectl.ts';
-import { type RawApi, rawApi } from './raw-api.ts';
 
 export interface SimulatedCluster extends AsyncDisposable {
   readonly cluster: TestCluster;
@@ -17,8 +23,10 @@ export interface SimulatedCluster extends AsyncDisposable {
   readonly kubectl: Kubectl;
   /** Debian 12's. */
   readonly oldKubectl: Kubectl;
-  /** Over HTTP/2. */
-  readonly api: RawApi;
+  /** Bare HTTP/2 as the administrator. */
+  readonly http: HttpClient;
+  /** The same otherwise: HTTP/1.1, a token, no credentials. Disposed with the cluster. */
+  httpWith(options: HttpClientOptions): HttpClient;
   /** A folder for the test's files; gone at dispose. */
   readonly directory: string;
   /** Writes a file into the folder and gives its path. */
@@ -34,12 +42,15 @@ export async function startSimulated(options: TestClusterOptions = {}): Promise<
   const cluster = await startCluster({ nodes: 2, logger: errorCollector(errors), ...options });
   const kubeconfig = join(directory, 'kubeconfig');
   await writeFile(kubeconfig, cluster.kubeconfig, { mode: 0o600 });
-  const api = rawApi(cluster.kubeconfig);
+  const clients = new AsyncDisposableStack();
+  const httpWith = (as: HttpClientOptions): HttpClient =>
+    clients.use(httpClient(targetOf(cluster.kubeconfig), as));
   return {
     cluster,
     kubectl: kubectl(kubeconfig),
     oldKubectl: kubectl(kubeconfig, '1.20'),
-    api,
+    http: httpWith({ protocol: 'HTTP/2' }),
+    httpWith,
     directory,
     async file(name, content) {
       const path = join(directory, name);
@@ -48,7 +59,7 @@ export async function startSimulated(options: TestClusterOptions = {}): Promise<
     },
     expectErrors: (pattern) => void expected.push(pattern),
     async [Symbol.asyncDispose]() {
-      await api[Symbol.asyncDispose]();
+      await clients.disposeAsync();
       await cluster[Symbol.asyncDispose]();
       await rm(directory, { recursive: true, force: true });
       assert.deepEqual(
@@ -56,6 +67,26 @@ export async function startSimulated(options: TestClusterOptions = {}): Promise<
         [],
         'the cluster logged errors',
       );
+    },
+  };
+}
+
+interface Kubeconfig {
+  readonly clusters: [{ cluster: { server: string; 'certificate-authority-data': string } }];
+  readonly users: [{ user: { 'client-certificate-data': string; 'client-key-data': string } }];
+}
+
+function targetOf(kubeconfig: string): HttpTarget {
+  const { clusters, users } = parse(kubeconfig) as Kubeconfig;
+  const { cluster } = clusters[0];
+  const { user } = users[0];
+  const decode = (base64: string): string => Buffer.from(base64, 'base64').toString();
+  return {
+    server: { url: cluster.server },
+    authority: { certificate: decode(cluster['certificate-authority-data']) },
+    adminPair: {
+      certificate: decode(user['client-certificate-data']),
+      key: decode(user['client-key-data']),
     },
   };
 }
