@@ -27,6 +27,8 @@ export class ResourceCache {
   /** The revision of the last change to this resource (or of the state that was loaded). */
   #lastChange: number;
 
+  /** Lists of whole namespaces since the last change. */
+  readonly #lists = new Map<string, WeakRef<readonly StoredObject[]>>();
   readonly #everywhere = new Set<Subscription>();
   readonly #byNamespace = new Map<string, Set<Subscription>>();
   /** field → value → the watchers that asked for exactly that. */
@@ -90,19 +92,33 @@ export class ResourceCache {
     return this.#objects.count(start, end);
   }
 
+  /**
+   * All objects of a namespace ('' for all) in key order. The same array for all who ask before the next change, so
+   * that they can share what they make of it.
+   */
+  all(namespace: string): readonly StoredObject[] {
+    let objects = this.#lists.get(namespace)?.deref();
+    if (objects === undefined) {
+      const { start, end } = this.range(namespace);
+      const found: StoredObject[] = [];
+      this.#objects.scan(start, end, (object) => {
+        found.push(object);
+        return true;
+      });
+      objects = found;
+      this.#lists.set(namespace, new WeakRef(objects));
+    }
+    return objects;
+  }
+
   /** All matching objects in key order; a list of its own, so the cache may change while it is read. */
   snapshot(filter: ObjectFilter): StoredObject[] {
     if (filter.name !== undefined && (filter.namespace !== '' || !this.form.namespaced)) {
       const object = this.get(filter.namespace, filter.name);
       return object !== undefined && filter.matches(object) ? [object] : [];
     }
-    const { start, end } = this.range(filter.namespace);
-    const found: StoredObject[] = [];
-    this.#objects.scan(start, end, (object) => {
-      if (filter.open || filter.matchesSelectors(object)) found.push(object);
-      return true;
-    });
-    return found;
+    const all = this.all(filter.namespace);
+    return filter.open ? all.slice() : all.filter((object) => filter.matchesSelectors(object));
   }
 
   /** The revision after which every change is known. */
@@ -180,6 +196,7 @@ export class ResourceCache {
    */
   reload(objects: Iterable<StoredObject>, revision: number, heard: number, why: StatusError): void {
     this.closeWatchers(why);
+    this.#lists.clear();
     const before = new Map<string, StoredObject>();
     for (const object of this.#objects.unordered()) before.set(object.key, object);
     this.#objects.clear();
@@ -227,6 +244,7 @@ export class ResourceCache {
   }
 
   #publish(change: Change): void {
+    if (this.#lists.size > 0) this.#lists.clear();
     const position = this.#ring.push(change);
     for (const listener of this.#listeners) listener(change);
     if (this.#watchers === 0) return;

@@ -18,6 +18,7 @@ export interface ListMeta {
 
 const COMMA = 0x2c;
 const BRACE = 0x7d;
+const OPEN_BRACKET = 0x5b;
 const BRACKET = 0x5d;
 const NEWLINE = 0x0a;
 
@@ -31,6 +32,7 @@ export class WireFormat {
   readonly #listHead: string;
   readonly #events: Readonly<Record<Change['type'], string>>;
   readonly #sameVersion: boolean;
+  readonly #lists = new WeakMap<readonly StoredObject[], WeakRef<Buffer>>();
 
   constructor(definition: ResourceDefinition, form: StorageForm) {
     this.definition = definition;
@@ -94,35 +96,54 @@ export class WireFormat {
     return out;
   }
 
-  /** The encoded list, in one piece. */
-  encodeList(objects: readonly StoredObject[], meta: ListMeta): Buffer {
-    const opening = Buffer.from(`${this.#listHead}${JSON.stringify(meta)},"items":[`);
-    if (this.definition.conversion !== undefined) {
-      const items = objects.map((stored) => {
-        const { kind: _kind, apiVersion: _apiVersion, ...item } = this.#converted(stored);
-        return JSON.stringify(item);
-      });
-      return Buffer.concat([opening, Buffer.from(`${items.join(',')}]}`)]);
+  /**
+   * The encoded list: what is said of the list, then its items. The items of the same array of objects are encoded
+   * once for as long as the outcome is still in use somewhere.
+   */
+  encodeList(objects: readonly StoredObject[], meta: ListMeta): readonly [head: Buffer, items: Buffer] {
+    const head = Buffer.from(`${this.#listHead}${JSON.stringify(meta)},"items":`);
+    let items = this.#lists.get(objects)?.deref();
+    if (items === undefined) {
+      items =
+        this.definition.conversion === undefined ? this.#joinItems(objects) : this.#convertItems(objects);
+      this.#lists.set(objects, new WeakRef(items));
     }
+    return [head, items];
+  }
+
+  /** `[…]}` from bytes. */
+  #joinItems(objects: readonly StoredObject[]): Buffer {
     const itemHead = this.#itemHead;
     const skip = this.#skip;
-    let length = opening.length + 2 + Math.max(0, objects.length - 1);
+    let length = 3 + Math.max(0, objects.length - 1);
     for (const stored of objects)
       length += itemHead.length + digits(stored.revision) + 2 + stored.bytes.length - skip;
-    const out = Buffer.allocUnsafe(length);
-    out.set(opening, 0);
-    let at = opening.length;
-    for (let i = 0; i < objects.length; i++) {
-      const stored = objects[i]!;
-      if (i > 0) out[at++] = COMMA;
-      at += out.write(`${itemHead}${stored.revision}",`, at, 'latin1');
-      const rest = this.#rest(stored);
-      out.set(rest, at);
-      at += rest.length;
+    const out = Buffer.allocUnsafeSlow(length);
+    let at = length;
+    out[--at] = BRACE;
+    out[--at] = BRACKET;
+    // From the end to the start: each item is copied with its stored head, which lands where the item's own head and
+    // the end of the one before it are then written. So nothing but bytes is moved and nothing is allocated.
+    for (let i = objects.length - 1; i >= 0; i--) {
+      const { bytes, revision } = objects[i]!;
+      const head = `${itemHead}${revision}",`;
+      at -= bytes.length - skip;
+      if (at >= skip) out.set(bytes, at - skip);
+      else out.set(bytes.subarray(skip), at);
+      at -= head.length;
+      out.write(head, at, 'latin1');
+      if (i > 0) out[--at] = COMMA;
     }
-    out[at++] = BRACKET;
-    out[at++] = BRACE;
+    out[0] = OPEN_BRACKET;
     return out;
+  }
+
+  #convertItems(objects: readonly StoredObject[]): Buffer {
+    const items = objects.map((stored) => {
+      const { kind: _kind, apiVersion: _apiVersion, ...item } = this.#converted(stored);
+      return JSON.stringify(item);
+    });
+    return Buffer.from(`[${items.join(',')}]}`);
   }
 
   #rest(stored: StoredObject): Uint8Array {

@@ -37,8 +37,8 @@ export interface Exchange {
   /** The body piece by piece, for requests that are passed on. */
   bodyStream(): AsyncIterable<Uint8Array>;
 
-  /** Sends the whole answer. */
-  respond(status: number, headers: ResponseHeaders, body?: Uint8Array): void;
+  /** Sends the whole answer, its body in pieces. */
+  respond(status: number, headers: ResponseHeaders, body: readonly Uint8Array[]): void;
 
   /** Sends the head of an answer whose body follows through `write`. */
   begin(status: number, headers: ResponseHeaders): void;

@@ -86,9 +86,7 @@ function http1Call(
 function echo(exchange: Exchange): void {
   exchange.body(1024).then(
     (body) =>
-      exchange.respond(
-        200,
-        { 'content-type': 'application/json' },
+      exchange.respond(200, { 'content-type': 'application/json' }, [
         Buffer.from(
           JSON.stringify({
             protocol: exchange.protocol,
@@ -100,8 +98,9 @@ function echo(exchange: Exchange): void {
             problem: exchange.peer.certificateProblem !== undefined,
           }),
         ),
-      ),
-    (error: Error & { code?: number }) => exchange.respond(error.code ?? 500, {}, Buffer.from(error.message)),
+      ]),
+    (error: Error & { code?: number }) =>
+      exchange.respond(error.code ?? 500, {}, [Buffer.from(error.message)]),
   );
 }
 
@@ -179,7 +178,7 @@ test('close waits for answers under way and cuts those that do not end in time',
   await arrived.promise;
   const closing = front.close(300);
   const byTarget = exchanges.find((e) => e.target === '/good')!;
-  byTarget.respond(200, {}, Buffer.from('done'));
+  byTarget.respond(200, {}, [Buffer.from('done')]);
   assert.equal((await good).body, 'done');
   await closing;
   await stuckClosed;

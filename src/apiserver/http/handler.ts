@@ -238,7 +238,7 @@ class ServedRequest {
       user,
       signal,
     });
-    await this.#send(answer.status, answer.headers, answer.body);
+    await this.#send(answer.status, answer.headers, [answer.body]);
   }
 
   async #resource(known: KnownRequest): Promise<void> {
@@ -248,7 +248,7 @@ class ServedRequest {
     const definition = dispatcher.definition(info);
     if (definition === undefined) {
       const { status, headers, body } = notFound();
-      await this.#send(status, headers, body);
+      await this.#send(status, headers, [body]);
       return;
     }
     if (info.verb === '') throw methodUnknown();
@@ -273,7 +273,7 @@ class ServedRequest {
     const pending = dispatcher.call(known, definition, body);
     const answer = pending instanceof Promise ? await pending : pending;
     const plain = form.transform === 'none' && form.mediaType === 'application/json' && !form.pretty;
-    const bytes = plain ? encodePlain(answer) : await encodeAnswer(answer, form, query, clock.now());
+    const bytes = plain ? encodePlain(answer) : [await encodeAnswer(answer, form, query, clock.now())];
     const status = answer.type === 'list' ? 200 : answer.status;
     const sent = this.#send(status, { 'content-type': form.mediaType }, bytes);
     if (sent !== undefined) await sent;
@@ -298,7 +298,7 @@ class ServedRequest {
     return headers;
   }
 
-  #send(status: number, headers: ResponseHeaders, body: Uint8Array): Promise<void> | undefined {
+  #send(status: number, headers: ResponseHeaders, body: readonly Uint8Array[]): Promise<void> | undefined {
     this.#count(status, false);
     return send(this.#exchange, status, Object.assign(this.#headers(), headers), body);
   }
@@ -319,7 +319,7 @@ class ServedRequest {
     const form = failureForm(header(exchange.headers['accept']), this.#pretty);
     const headers = failureHeaders(error);
     headers['content-type'] = form.mediaType;
-    await this.#send(error.code, headers, await encodeValue(error.status, form));
+    await this.#send(error.code, headers, [await encodeValue(error.status, form)]);
   }
 
   #count(code: number, longRunning: boolean): void {

@@ -69,12 +69,19 @@ export class Http1Exchange implements Exchange {
     return this.#request;
   }
 
-  respond(status: number, headers: ResponseHeaders, body?: Uint8Array): void {
+  respond(status: number, headers: ResponseHeaders, body: readonly Uint8Array[]): void {
     const response = this.#response;
     if (this.closed || response.headersSent) return;
-    headers['content-length'] = body?.length ?? 0;
+    let length = 0;
+    for (const piece of body) length += piece.length;
+    headers['content-length'] = length;
     response.writeHead(status, headers as Record<string, string | number | string[]>);
-    response.end(this.method === 'HEAD' ? undefined : body);
+    if (this.method === 'HEAD') {
+      response.end();
+      return;
+    }
+    for (let i = 0; i < body.length - 1; i++) response.write(body[i]);
+    response.end(body.at(-1));
   }
 
   begin(status: number, headers: ResponseHeaders): void {

@@ -69,17 +69,19 @@ export class Http2Exchange implements Exchange {
     return this.#stream;
   }
 
-  respond(status: number, headers: ResponseHeaders, body?: Uint8Array): void {
+  respond(status: number, headers: ResponseHeaders, body: readonly Uint8Array[]): void {
     const stream = this.#stream;
     if (this.closed || stream.headersSent) return;
     const head = headers as Record<string, string | number | string[]>;
     head[':status'] = status;
-    if (body === undefined || body.length === 0 || this.method === 'HEAD') {
+    const last = body.at(-1);
+    if (last === undefined || (body.length === 1 && last.length === 0) || this.method === 'HEAD') {
       stream.respond(head, { endStream: true });
       return;
     }
     stream.respond(head);
-    stream.end(body);
+    for (let i = 0; i < body.length - 1; i++) stream.write(body[i]);
+    stream.end(last);
   }
 
   begin(status: number, headers: ResponseHeaders): void {

@@ -131,6 +131,8 @@ function fromCache(resource: ResourceCache, filter: ObjectFilter, page: Page, re
     const found = object !== undefined && object.key >= start && filter.matches(object);
     return { objects: found ? [object] : [], revision };
   }
+  if (filter.open && limit === 0 && start === resource.range(filter.namespace).start)
+    return { objects: resource.all(filter.namespace), revision };
   const objects: StoredObject[] = [];
   let next: string | undefined;
   resource.scan(start, end, (object) => {
