@@ -36,15 +36,23 @@ function selects(selector: string | undefined, field: string, value: string): bo
     .some((term) => term === `${field}=${value}` || term === `${field}==${value}`);
 }
 
+/** An object that pods refer to, and how many pods of each node do. Shared by those pods. */
+interface Reference {
+  readonly key: string;
+  readonly nodes: Map<string, number>;
+}
+
+interface KnownPod {
+  readonly version: string;
+  readonly node: string;
+  readonly references: readonly Reference[];
+}
+
 export class NodeAuthorizer implements Authorizer, Disposable {
   readonly #reader: ObjectReader;
   readonly #rules: readonly PolicyRule[];
-  /** How many pods of each node refer to an object. */
-  readonly #references = new Map<string, Map<string, number>>();
-  readonly #pods = new Map<
-    string,
-    { readonly version: string; readonly node: string; readonly refs: readonly string[] }
-  >();
+  readonly #references = new Map<string, Reference>();
+  readonly #pods = new Map<string, KnownPod>();
   readonly #stop: () => void;
 
   /** `rules`: what every node may do, whichever it is (the role system:node, less what is decided here). */
@@ -129,7 +137,7 @@ export class NodeAuthorizer implements Authorizer, Disposable {
   }
 
   #refersTo(node: string, key: string): boolean {
-    return (this.#references.get(key)?.get(node) ?? 0) > 0;
+    return (this.#references.get(key)?.nodes.get(node) ?? 0) > 0;
   }
 
   #persistentVolume(node: string, attributes: AuthorizerAttributes): AuthorizerDecision {
@@ -197,28 +205,28 @@ export class NodeAuthorizer implements Authorizer, Disposable {
     if (known?.version === version && known.node === node) return;
     this.#forget(key);
     if (node === '') return;
-    const refs = [...podReferences(pod)];
-    this.#pods.set(key, { version, node, refs });
-    for (const ref of refs) {
-      let nodes = this.#references.get(ref);
-      if (!nodes) {
-        nodes = new Map();
-        this.#references.set(ref, nodes);
+    const references: Reference[] = [];
+    for (const key of podReferences(pod)) {
+      let reference = this.#references.get(key);
+      if (!reference) {
+        reference = { key, nodes: new Map() };
+        this.#references.set(key, reference);
       }
-      nodes.set(node, (nodes.get(node) ?? 0) + 1);
+      reference.nodes.set(node, (reference.nodes.get(node) ?? 0) + 1);
+      references.push(reference);
     }
+    this.#pods.set(key, { version, node, references });
   }
 
   #forget(key: string): void {
     const known = this.#pods.get(key);
     if (!known) return;
     this.#pods.delete(key);
-    for (const ref of known.refs) {
-      const nodes = this.#references.get(ref);
-      const count = (nodes?.get(known.node) ?? 0) - 1;
-      if (count > 0) nodes?.set(known.node, count);
-      else nodes?.delete(known.node);
-      if (nodes?.size === 0) this.#references.delete(ref);
+    for (const { key: referenceKey, nodes } of known.references) {
+      const count = (nodes.get(known.node) ?? 0) - 1;
+      if (count > 0) nodes.set(known.node, count);
+      else nodes.delete(known.node);
+      if (nodes.size === 0) this.#references.delete(referenceKey);
     }
   }
 }

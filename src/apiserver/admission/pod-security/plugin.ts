@@ -67,12 +67,25 @@ function isSignificant(pod: Pod, old: Pod): boolean {
   return !isDeepStrictEqual(relevant(pod), relevant(old));
 }
 
+const UNLABELLED = policiesOf(undefined);
+
+const asksNothing = ({ enforce, audit, warn }: Policies): boolean =>
+  enforce.level === 'privileged' && audit.level === 'privileged' && warn.level === 'privileged';
+
 export function podSecurityPlugin(reader: ObjectReader, logger: Logger): AdmissionPlugin {
+  // By the namespace's object: a changed namespace is another object.
+  const known = new WeakMap<Namespace, Policies>();
   const policiesFor = async (namespace: string): Promise<Policies> => {
     const found =
       reader.get<Namespace>('', 'namespaces', '', namespace) ??
       (await reader.getFresh<Namespace>('', 'namespaces', '', namespace));
-    return policiesOf(found?.metadata.labels);
+    if (!found) return UNLABELLED;
+    let policies = known.get(found);
+    if (!policies) {
+      policies = policiesOf(found.metadata.labels);
+      known.set(found, policies);
+    }
+    return policies;
   };
 
   const checkPod = (
@@ -81,6 +94,7 @@ export function podSecurityPlugin(reader: ObjectReader, logger: Logger): Admissi
     pod: PodUnderCheck,
     enforced: boolean,
   ): void => {
+    if (asksNothing(policies)) return;
     const verdicts = new Map<string, ReturnType<typeof evaluate>>();
     const verdict = (mode: 'enforce' | 'audit' | 'warn'): ReturnType<typeof evaluate> => {
       const policy = policies[mode];
