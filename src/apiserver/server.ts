@@ -25,7 +25,7 @@ import { Watches } from './http/watches.ts';
 import { inProcessTransport } from './in-process.ts';
 import { Metrics } from './metrics.ts';
 import { objectReader } from './reader.ts';
-import type { RegistryContext } from './registry/context.ts';
+import { admissionByOperation, type RegistryContext } from './registry/context.ts';
 import { ObjectStore } from './registry/object-store.ts';
 import { seed } from './registry/seed.ts';
 
@@ -151,7 +151,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
     const context: RegistryContext = {
       objects,
       catalog,
-      admission: chain.admission,
+      admission: admissionByOperation(chain.admission),
       clock,
       logger,
       newUid: options.newUid ?? randomUUID,

@@ -20,7 +20,8 @@ import type { RegistryRequest, RequestBody } from './request.ts';
 export interface RegistryContext {
   readonly objects: ObjectStore;
   readonly catalog: ResourceCatalog;
-  readonly admission: readonly AdmissionPlugin[];
+  /** The plugins that each operation goes through, in their order. */
+  readonly admission: Readonly<Record<AdmissionOperation, readonly AdmissionPlugin[]>>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** A new version-4 UUID. */
@@ -81,6 +82,16 @@ export function encodingOf(contentType: string): 'json' | 'yaml' | 'protobuf' {
   throw unsupportedMediaType(BODY_TYPES);
 }
 
+export function admissionByOperation(plugins: readonly AdmissionPlugin[]): RegistryContext['admission'] {
+  const handling = (operation: AdmissionOperation) => plugins.filter((plugin) => plugin.handles(operation));
+  return {
+    CREATE: handling('CREATE'),
+    UPDATE: handling('UPDATE'),
+    DELETE: handling('DELETE'),
+    CONNECT: handling('CONNECT'),
+  };
+}
+
 /** One request's way through admission. */
 export class AdmissionRun {
   readonly #plugins: readonly AdmissionPlugin[];
@@ -98,7 +109,7 @@ export class AdmissionRun {
     options: Readonly<Record<string, unknown>>,
     dryRun: boolean,
   ) {
-    this.#plugins = context.admission.filter((plugin) => plugin.handles(operation));
+    this.#plugins = context.admission[operation];
     this.#request = request;
     this.#operation = operation;
     this.#options = options;
