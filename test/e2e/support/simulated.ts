@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import {
   type HttpClient,
   type HttpClientOptions,
@@ -23,6 +23,8 @@ export interface SimulatedCluster extends AsyncDisposable {
   readonly kubectl: Kubectl;
   /** Debian 12's. */
   readonly oldKubectl: Kubectl;
+  /** kubectl 1.36 as somebody else. */
+  kubectlAs(user: { readonly token: string }): Promise<Kubectl>;
   /** Bare HTTP/2 as the administrator. */
   readonly http: HttpClient;
   /** The same otherwise: HTTP/1.1, a token, no credentials. Disposed with the cluster. */
@@ -43,12 +45,20 @@ export async function startSimulated(options: TestClusterOptions = {}): Promise<
   const kubeconfig = join(directory, 'kubeconfig');
   await writeFile(kubeconfig, cluster.kubeconfig, { mode: 0o600 });
   const clients = new AsyncDisposableStack();
+  let users = 0;
   const httpWith = (as: HttpClientOptions): HttpClient =>
     clients.use(httpClient(targetOf(cluster.kubeconfig), as));
   return {
     cluster,
     kubectl: kubectl(kubeconfig),
     oldKubectl: kubectl(kubeconfig, '1.20'),
+    async kubectlAs(user) {
+      const file = join(directory, `kubeconfig-${++users}`);
+      const config = parse(cluster.kubeconfig) as { users: [{ user: unknown }] };
+      config.users[0].user = user;
+      await writeFile(file, stringify(config), { mode: 0o600 });
+      return kubectl(file);
+    },
     http: httpWith({ protocol: 'HTTP/2' }),
     httpWith,
     directory,
