@@ -92,7 +92,7 @@ export function negotiate(
 ): AnswerForm {
   if (!options.pretty && (accept === undefined || accept === 'application/json' || accept === '*/*'))
     return plainJson;
-  for (const media of parseAccept(accept ?? '*/*')) {
+  for (const media of parseAccept(accept || '*/*')) {
     const mediaType = served(media.type, options.watch);
     if (mediaType === undefined) continue;
     const as = media.parameters.get('as') ?? '';
