@@ -62,20 +62,28 @@ static void die(const char *what, const char *object) {
   exit(1);
 }
 
+static void give_up_waiting(int signal) {
+  (void)signal;
+}
+
 /**
  * The lock ends with this process, however that ends. A record lock: children of fork do not share it, so that one
- * that lingers keeps nobody out.
+ * that lingers keeps nobody out. Where the node agent was killed, our predecessor may be about to end: it gets a
+ * second to do so.
  */
 static void take_lock(const char *path) {
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) die("cannot open", path);
+  struct sigaction interrupt = {.sa_handler = give_up_waiting};
+  sigaction(SIGALRM, &interrupt, NULL);
+  alarm(1);
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(fd, F_SETLK, &whole) < 0) {
+  if (fcntl(fd, F_SETLKW, &whole) < 0) {
     struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK)
-      fprintf(stderr, "%d\n", holder.l_pid);
+    if (fcntl(fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK) fprintf(stderr, "%d\n", holder.l_pid);
     exit(EXIT_LOCKED);
   }
+  alarm(0);
 }
 
 static void join_cgroup(const char *directory) {

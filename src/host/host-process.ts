@@ -36,6 +36,9 @@ const EXIT_LOCKED = 75;
 const SHORT_LIFE_MS = 1000;
 const MAX_SHORT_LIVES = 5;
 
+/** The request was not even sent. */
+class NotListening extends HostError {}
+
 export class HostProcess {
   readonly #options: HostProcessOptions;
   readonly #logger: Logger;
@@ -43,6 +46,7 @@ export class HostProcess {
   readonly #program: string;
   #child: ChildProcess | undefined;
   #started: Promise<void>;
+  #exited = Promise.withResolvers<void>();
   #shortLives = 0;
   #stopping = false;
   #cgroups: readonly string[];
@@ -115,6 +119,9 @@ export class HostProcess {
         }
       });
       child.on('exit', (code, signal) => {
+        const exited = this.#exited;
+        this.#exited = Promise.withResolvers();
+        queueMicrotask(exited.resolve);
         if (this.#stopping || !ready) return;
         this.#shortLives = this.#clock.monotonic() - startedAt < SHORT_LIFE_MS ? this.#shortLives + 1 : 0;
         if (this.#shortLives >= MAX_SHORT_LIVES) {
@@ -132,8 +139,28 @@ export class HostProcess {
 
   /** Sends a request; resolves with its reply. The caller ends the connection. */
   async converse(operation: string, fields: readonly Field[], signal?: AbortSignal): Promise<Conversation> {
-    signal?.throwIfAborted();
-    await this.#started;
+    for (let attempt = 0; ; attempt++) {
+      signal?.throwIfAborted();
+      await this.#started;
+      const exited = this.#exited.promise;
+      try {
+        return await this.#converseOnce(operation, fields, signal);
+      } catch (error) {
+        if (!(error instanceof NotListening) || attempt >= MAX_SHORT_LIVES || this.#stopping) throw error;
+        // It has died, and the news of that is on its way: then it is started again.
+        const waited = Promise.withResolvers<void>();
+        const timer = this.#clock.setTimer(SHORT_LIFE_MS, waited.resolve);
+        await Promise.race([exited, waited.promise]);
+        timer.cancel();
+      }
+    }
+  }
+
+  async #converseOnce(
+    operation: string,
+    fields: readonly Field[],
+    signal: AbortSignal | undefined,
+  ): Promise<Conversation> {
     if (this.#stopping) throw new HostError('ESHUTDOWN', operation, 'the node agent is stopping');
     const socket = connect({ path: this.#options.socketPath, allowHalfOpen: true });
     this.#open.add(socket);
@@ -160,10 +187,12 @@ export class HostProcess {
         };
         const onEnd = (): void =>
           lose(new HostError('EPIPE', operation, 'bulkhead-host ended without an answer'));
-        const onError = (error: NodeJS.ErrnoException): void =>
+        const onError = (error: NodeJS.ErrnoException): void => {
+          const Failure = error.syscall === 'connect' ? NotListening : HostError;
           lose(
-            new HostError(error.code ?? 'EIO', operation, `bulkhead-host does not answer (${error.message})`),
+            new Failure(error.code ?? 'EIO', operation, `bulkhead-host does not answer (${error.message})`),
           );
+        };
         const onAbort = (): void => lose(signal?.reason);
         socket.on('data', onData).on('end', onEnd).on('error', onError).on('close', onEnd);
         signal?.addEventListener('abort', onAbort, { once: true });

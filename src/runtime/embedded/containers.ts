@@ -538,15 +538,16 @@ export class Containers {
   async #reconcile(entry: Entry): Promise<void> {
     const { paths, clock, bootId, logger } = this.#context;
     const { id, phase, process, conmon } = entry.record;
-    if (phase === 'created' || phase === 'exited') {
-      if (phase === 'exited') await this.#deleteFromRuntime(entry);
+    if (phase === 'exited') {
+      await this.#deleteFromRuntime(entry);
       return;
     }
     if (entry.record.bootId !== bootId) {
-      const message = 'the host was rebooted while the container ran';
+      const message = `the host was rebooted ${phase === 'running' ? 'while the container ran' : 'before the container was started'}`;
       await this.#end(entry, { ...UNKNOWN_END, message, finishedAt: clock.now() });
       return;
     }
+    if (phase === 'created') return;
     if (phase === 'starting') {
       entry.record = { ...entry.record, ...(await readPidFiles(paths.bundle(id))) };
       await this.#startFailed(entry, 'the node agent ended while the container was being started');
