@@ -14,6 +14,7 @@ import {
 import { startDaemonSetController } from './daemonset/daemonset.ts';
 import { startDeploymentController } from './deployment/deployment.ts';
 import { startGarbageCollector } from './garbage-collector/garbage-collector.ts';
+import { startJobController } from './job/job.ts';
 import { startNamespaceController } from './namespace/namespace.ts';
 import { startNodeLifecycleController } from './node-lifecycle/node-lifecycle.ts';
 import { startTaintEvictionController } from './node-lifecycle/taint-eviction.ts';
@@ -33,6 +34,7 @@ const controllers = {
   'pod-garbage-collector-controller': startPodGarbageCollector,
   'replicaset-controller': startReplicaSetController,
   'deployment-controller': startDeploymentController,
+  'job-controller': startJobController,
   'daemonset-controller': startDaemonSetController,
 } as const satisfies Record<string, StartController>;
 

@@ -21,6 +21,8 @@ export interface ClaimOptions<O extends KubeObject, C extends KubeObject> {
   readonly selector: LabelMatcher;
   /** What may be adopted at all; the selector must match besides. */
   readonly adoptable?: (object: C) => boolean;
+  /** Set on what is adopted. */
+  readonly finalizer?: string;
 }
 
 /**
@@ -77,7 +79,7 @@ async function checkOwnerAlive<O extends KubeObject, C extends KubeObject>(
 
 async function adopt<O extends KubeObject, C extends KubeObject>(
   object: C,
-  { client, owner, ownerType, type }: ClaimOptions<O, C>,
+  { client, owner, ownerType, type, finalizer }: ClaimOptions<O, C>,
 ): Promise<boolean> {
   const reference = controllerReference(owner, { apiVersion: groupVersion(ownerType), kind: ownerType.kind });
   const { namespace, name, uid } = object.metadata;
@@ -85,7 +87,9 @@ async function adopt<O extends KubeObject, C extends KubeObject>(
     // The uid in the patch makes the server refuse when another object bears the name by now.
     await client.resource(type, namespace).patch(name, {
       type: 'strategic',
-      patch: { metadata: { uid, ownerReferences: [reference] } },
+      patch: {
+        metadata: { uid, ownerReferences: [reference], ...(finalizer ? { finalizers: [finalizer] } : {}) },
+      },
     });
     return true;
   } catch (error) {
