@@ -22,6 +22,7 @@ import { startPodGarbageCollector } from './pod-gc/pod-gc.ts';
 import { startReplicaSetController } from './replicaset/replicaset.ts';
 import { startRootCaPublisher } from './root-ca-publisher.ts';
 import { startServiceAccountController } from './service-account.ts';
+import { startStatefulSetController } from './statefulset/statefulset.ts';
 
 /** By upstream's names (`--controllers`), in the order in which they are started. */
 const controllers = {
@@ -35,6 +36,7 @@ const controllers = {
   'replicaset-controller': startReplicaSetController,
   'deployment-controller': startDeploymentController,
   'job-controller': startJobController,
+  'statefulset-controller': startStatefulSetController,
   'daemonset-controller': startDaemonSetController,
 } as const satisfies Record<string, StartController>;
 

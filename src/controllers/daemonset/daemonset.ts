@@ -194,7 +194,9 @@ export function startDaemonSetController(context: ControllerContext): Running {
       if (!managed.acted && set.spec.updateStrategy?.type !== 'OnDelete')
         await update(set, key, onNodes, hash);
       const live = new Set(owned.map((pod) => pod.metadata.labels?.[REVISION_HASH] ?? ''));
-      await pruneHistory(client, history.old, set.spec.revisionHistoryLimit ?? 10, live);
+      await pruneHistory(client, history.old, set.spec.revisionHistoryLimit ?? 10, (revision) =>
+        live.has(hashOf(revision)),
+      );
     }
     await writeStatus(set, onNodes, hash, history.collisionCount);
     const next = nextAvailability(owned, set.spec.minReadySeconds ?? 0, clock.now());

@@ -27,6 +27,8 @@ export interface HistoryOptions<O extends KubeObject> {
   readonly template: PodTemplateSpec;
   /** The owner's status.collisionCount. */
   readonly collisionCount: number | undefined;
+  /** The label of a revision that holds its hash: controller-revision-hash unless told. */
+  readonly hashLabel?: string;
 }
 
 export interface History {
@@ -90,14 +92,14 @@ export async function syncHistory<O extends KubeObject>(
   return { current: raised, old, collisionCount: options.collisionCount };
 }
 
-/** Deletes the oldest of `old` beyond the limit, sparing those that pods (by their hash label) still run. */
+/** Deletes the oldest of `old` beyond the limit, sparing those that are still in use. */
 export async function pruneHistory(
   client: Client,
   old: readonly ControllerRevision[],
   limit: number,
-  live: ReadonlySet<string>,
+  inUse: (revision: ControllerRevision) => boolean,
 ): Promise<void> {
-  const unused = old.filter((revision) => !live.has(hashOf(revision)));
+  const unused = old.filter((revision) => !inUse(revision));
   for (const revision of unused.slice(0, Math.max(0, unused.length - limit)))
     await deleteRevision(client, revision);
 }
@@ -118,7 +120,7 @@ async function createRevision<O extends KubeObject>(
         metadata: {
           name: revisionName,
           ...(namespace === undefined ? {} : { namespace }),
-          labels: { ...template.metadata?.labels, [REVISION_HASH]: hash },
+          labels: { ...template.metadata?.labels, [options.hashLabel ?? REVISION_HASH]: hash },
           ...(annotations === undefined ? {} : { annotations: { ...annotations } }),
           ownerReferences: [
             controllerReference(owner, { apiVersion: groupVersion(ownerType), kind: ownerType.kind }),
