@@ -75,26 +75,35 @@ static void unescape(char *text) {
   *to = 0;
 }
 
-/* unmount-below: directory. Unmounts all below it, the newest first. Reply: the paths that could only be detached. */
-void serve_unmount_below(struct request *request) {
-  const char *directory = next_string(request);
+/** The mount points at or below a directory, the oldest first. */
+static char **mount_points(int conn, const char *directory, size_t *count) {
   size_t prefix = strlen(directory);
-  if (prefix < 2 || directory[0] != '/') fail(request->conn, EINVAL, "'%s' is not below /", directory);
+  if (prefix < 2 || directory[0] != '/' || directory[prefix - 1] == '/')
+    fail(conn, EINVAL, "'%s' is not below /", directory);
   FILE *file = fopen("/proc/self/mountinfo", "re");
-  if (!file) fail(request->conn, errno, "/proc/self/mountinfo");
+  if (!file) fail(conn, errno, "/proc/self/mountinfo");
   char **points = NULL, *line = NULL;
-  size_t count = 0, size = 0;
+  size_t size = 0;
+  *count = 0;
   while (getline(&line, &size, file) >= 0) {
     char *rest = line, *point = NULL;
     for (int field = 0; field < 5 && (point = strsep(&rest, " ")); field++) {}
     if (!point) continue;
     unescape(point);
     if (strncmp(point, directory, prefix) != 0 || (point[prefix] != '/' && point[prefix] != 0)) continue;
-    points = realloc(points, (count + 1) * sizeof *points);
-    if (!points) _exit(70);
-    points[count++] = strdup(point);
+    points = realloc(points, (*count + 1) * sizeof *points);
+    if (!points || !(points[*count] = strdup(point))) _exit(70);
+    ++*count;
   }
+  free(line);
   fclose(file);
+  return points;
+}
+
+/* unmount-below: directory. Unmounts all below it, the newest first. Reply: the paths that could only be detached. */
+void serve_unmount_below(struct request *request) {
+  size_t count;
+  char **points = mount_points(request->conn, next_string(request), &count);
   struct buffer fields = {0};
   while (count-- > 0) {
     int detached = unmount_patiently(points[count]);
@@ -104,10 +113,12 @@ void serve_unmount_below(struct request *request) {
   succeed(request->conn, &fields);
 }
 
-/* remove-tree: directory. Stays on its file system: what is still mounted below it is never emptied. */
+/* remove-tree: directory. Refuses while something is mounted in it: that would be emptied, as rm does not see it. */
 void serve_remove_tree(struct request *request) {
   const char *path = next_string(request);
-  if (path[0] != '/' || strlen(path) < 2) fail(request->conn, EINVAL, "'%s' is not below /", path);
+  size_t mounted;
+  char **points = mount_points(request->conn, path, &mounted);
+  if (mounted > 0) fail(request->conn, EBUSY, "remove %s: something is mounted at %s", path, points[0]);
   int err[2];
   if (pipe2(err, O_CLOEXEC) < 0) fail(request->conn, errno, "pipe");
   pid_t pid = fork();

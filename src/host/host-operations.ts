@@ -240,7 +240,7 @@ export class HostOperations implements Running {
     return (await this.#process.ask('unmount-below', [directory])).map(String);
   }
 
-  /** Deletes a directory of any depth; never what is mounted below it. */
+  /** Deletes a directory of any depth; rejects with EBUSY while something is mounted in it. */
   async removeTree(path: string): Promise<void> {
     await this.#process.ask('remove-tree', [path]);
   }
