@@ -76,6 +76,8 @@ export async function startOnMachine(
   const settings = await settingsFor(options, simulated);
   const logger = createLogger({ level: options.logLevel });
   const stack = new AsyncDisposableStack();
+  // Apart from the rest: it goes last, because it still has to answer whoever asked to stop.
+  const door = new AsyncDisposableStack();
   const startedAt = Date.now();
   try {
     await mkdir(paths.run, { recursive: true, mode: 0o711 });
@@ -84,21 +86,22 @@ export async function startOnMachine(
       handlers: {},
     };
     // First of all, because it is also what keeps a second process out.
-    const control = await serveControl(paths.controlSocket, {
-      status: async () => {
-        if (!machine.status) throw new Error('the cluster is starting');
-        return machine.status();
-      },
-      stop: async (argument) => {
-        stopRequested(argument as StopRequest);
-        await stopped.promise;
-      },
-      ...lateHandlers(machine, ['image-list', 'image-import', 'image-pull', 'image-remove']),
-    }).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EADDRINUSE') throw error;
-      throw new StateError(`another process runs the cluster in ${paths.state}; see: bulkhead status`);
-    });
-    stack.use(control);
+    door.use(
+      await serveControl(paths.controlSocket, {
+        status: async () => {
+          if (!machine.status) throw new Error('the cluster is starting');
+          return machine.status();
+        },
+        stop: async (argument) => {
+          stopRequested(argument as StopRequest);
+          await stopped.promise;
+        },
+        ...lateHandlers(machine, ['image-list', 'image-import', 'image-pull', 'image-remove']),
+      }).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'EADDRINUSE') throw error;
+        throw new StateError(`another process runs the cluster in ${paths.state}; see: bulkhead status`);
+      }),
+    );
 
     // A machine without an IPv4 network is reached by its pods at the bridge.
     const address = simulated
@@ -147,7 +150,7 @@ export async function startOnMachine(
             certificates,
             settings,
             options,
-            addresses,
+            address,
             logger,
             stack,
             machine.handlers,
@@ -179,11 +182,13 @@ export async function startOnMachine(
           await owned.disposeAsync();
         } finally {
           stopped.resolve();
+          await door.disposeAsync();
         }
       },
     };
   } catch (error) {
     await stack.disposeAsync();
+    await door.disposeAsync();
     throw error;
   }
 }

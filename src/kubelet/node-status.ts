@@ -103,6 +103,7 @@ export class NodeStatusManager {
   readonly #options: NodeStatusOptions;
   readonly #stop = new AbortController();
   readonly #registered = Promise.withResolvers<Node>();
+  #isRegistered = false;
   #runtimeName = '';
   #runtimeStatus: RuntimeStatus | undefined;
   #runtimeError = '';
@@ -248,8 +249,10 @@ export class NodeStatusManager {
       ...status,
       conditions: status.conditions?.map(({ lastHeartbeatTime: _, ...rest }) => rest),
     });
-    if (!this.#node) {
+    // Seeing the Node that an earlier process registered is not having registered it: its labels may be others.
+    if (!this.#node || !this.#isRegistered) {
       this.#node = await this.#register(status);
+      this.#isRegistered = true;
       this.#registered.resolve(this.#node);
     } else if (comparable === this.#sent && clock.monotonic() - this.#sentAt < REPORT_MS) {
       return;

@@ -164,6 +164,11 @@ export async function runInForeground(
   process.on('SIGTERM', () => stop.resolve({ keepContainers: true }));
   process.on('SIGHUP', () => stop.resolve({ keepContainers: true }));
   note(`${style.bold('bulkhead')} ${VERSION}`);
+  // Nothing is lost by ending in the middle of a start: the next one goes on from what is on disk.
+  let started = false;
+  void stop.promise.then(() => {
+    if (!started) process.exit(130);
+  });
   const cluster = await startOnMachine(
     {
       ...options,
@@ -172,6 +177,7 @@ export async function runInForeground(
     },
     (request) => stop.resolve(request),
   );
+  started = true;
   let code = 0;
   try {
     process.send?.({ ready: true });
