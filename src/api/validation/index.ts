@@ -3,32 +3,50 @@
 
 import { RESOURCES } from '../resources.ts';
 import { schemaOfKind } from '../schema/builtin.ts';
+import { admissionRegistrationRules } from './admissionregistration.ts';
+import { apiExtensionsRules } from './apiextensions.ts';
+import { apiRegistrationRules } from './apiregistration.ts';
 import { appsRules } from './apps.ts';
+import { autoscalingRules } from './autoscaling.ts';
 import { batchRules } from './batch.ts';
+import { certificatesRules } from './certificates.ts';
+import { coordinationRules } from './coordination.ts';
 import { coreRules } from './core.ts';
+import { discoveryRules } from './discovery.ts';
+import { flowControlRules } from './flowcontrol.ts';
 import { type AnyRules, KindValidation } from './kind.ts';
-import { pathName } from './object-meta.ts';
+import { networkingRules } from './networking.ts';
+import { nodeRules } from './node.ts';
+import { policyRules } from './policy.ts';
+import { rbacRules } from './rbac.ts';
+import { resourceRules } from './resource.ts';
+import { schedulingRules } from './scheduling.ts';
+import { storageRules } from './storage.ts';
 
 export type { KindValidation } from './kind.ts';
-export { labelName, type NameRule, pathName, subdomainName, validateObjectMeta } from './object-meta.ts';
 
 const groups: Readonly<Record<string, Readonly<Record<string, AnyRules>>>> = {
   '': coreRules,
+  'admissionregistration.k8s.io': admissionRegistrationRules,
+  'apiextensions.k8s.io': apiExtensionsRules,
+  'apiregistration.k8s.io': apiRegistrationRules,
   apps: appsRules,
+  autoscaling: autoscalingRules,
   batch: batchRules,
+  'certificates.k8s.io': certificatesRules,
+  'coordination.k8s.io': coordinationRules,
+  'discovery.k8s.io': discoveryRules,
+  // Its events are stored as those of the core group, and held to the same rules.
   'events.k8s.io': { Event: coreRules['Event']! },
-  'rbac.authorization.k8s.io': {
-    ClusterRole: { name: pathName },
-    ClusterRoleBinding: { name: pathName },
-    Role: { name: pathName },
-    RoleBinding: { name: pathName },
-  },
+  'flowcontrol.apiserver.k8s.io': flowControlRules,
+  'networking.k8s.io': networkingRules,
+  'node.k8s.io': nodeRules,
+  policy: policyRules,
+  'rbac.authorization.k8s.io': rbacRules,
+  'resource.k8s.io': resourceRules,
+  'scheduling.k8s.io': schedulingRules,
+  'storage.k8s.io': storageRules,
 };
-
-/** The kind that events.k8s.io events are stored as; its rules and its schema are the ones that count. */
-function storedGroup(group: string): string {
-  return group === 'events.k8s.io' ? '' : group;
-}
 
 /** How objects of a kind are validated, in the version that they are stored in. */
 export function validationFor(group: string, version: string, kind: string): KindValidation {
@@ -37,6 +55,6 @@ export function validationFor(group: string, version: string, kind: string): Kin
   return new KindValidation(
     Object.hasOwn(rules, kind) ? rules[kind]! : {},
     row?.namespaced ?? true,
-    schemaOfKind(storedGroup(group), version, kind),
+    schemaOfKind(group === 'events.k8s.io' ? '' : group, version, kind),
   );
 }
