@@ -21,16 +21,19 @@ export interface KubeList<T extends KubeObject = KubeObject> {
   readonly items: readonly T[];
 }
 
+/** The fields of T whose value may be empty, and so may be left out. */
+type MayBeEmpty<T> = { [K in keyof T]-?: Record<never, never> extends T[K] ? K : never }[keyof T];
+
+type Content<T> = Omit<T, 'metadata' | 'status' | 'kind' | 'apiVersion'>;
+
 /** What a client sends to create or update an object of type T: the server fills in the rest. */
-export type Draft<T extends { metadata: ObjectMeta }> = Omit<
-  T,
-  'metadata' | 'status' | 'kind' | 'apiVersion'
-> & {
-  readonly kind?: string;
-  readonly apiVersion?: string;
-  readonly metadata: Partial<ObjectMeta>;
-  readonly status?: T extends { status?: infer S } ? S : never;
-};
+export type Draft<T extends { metadata: ObjectMeta }> = Omit<Content<T>, MayBeEmpty<Content<T>>> &
+  Partial<Pick<Content<T>, MayBeEmpty<Content<T>>>> & {
+    readonly kind?: string;
+    readonly apiVersion?: string;
+    readonly metadata: Partial<ObjectMeta>;
+    readonly status?: T extends { status?: infer S } ? S : never;
+  };
 
 /** Names a kind. `group` is '' for the core group. */
 export interface GroupVersionKind {

@@ -242,9 +242,10 @@ function serviceObjects(options: KubernetesServiceOptions, now: string): Bootstr
       // The address stays what it is; the port must lead to this server.
       reconcile: (existing) => {
         const spec = fieldsOf(existing)['spec'] as { ports?: unknown };
-        return isDeepStrictEqual(plain(spec.ports), plain(service.spec.ports))
+        const ports = service.spec?.ports;
+        return isDeepStrictEqual(plain(spec.ports), plain(ports))
           ? KEEP
-          : update(existing, undefined, { spec: { ...spec, ports: service.spec.ports } });
+          : update(existing, undefined, { spec: { ...spec, ports } });
       },
     },
   ];

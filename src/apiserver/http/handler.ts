@@ -306,7 +306,7 @@ class ServedRequest {
   async #fail(thrown: unknown): Promise<void> {
     const error = asStatusError(thrown);
     const exchange = this.#exchange;
-    if (error.code >= 500 && error.reason !== 'ServiceUnavailable')
+    if (error.code >= 500 && !NO_FAULT.has(error.reason))
       this.#options.logger.error(
         { component: 'http', err: error.cause ?? error, method: exchange.method, path: exchange.target },
         'a request failed',
@@ -331,6 +331,8 @@ class ServedRequest {
 
 const READ_ONLY: ReadonlySet<string> = new Set(['get', 'list', 'watch', 'head', 'options']);
 const HAS_BODY: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete', 'deletecollection']);
+/** Reasons of answers above 500 that say nothing against the server: what was asked for is not there yet. */
+const NO_FAULT: ReadonlySet<string> = new Set(['ServiceUnavailable', 'Timeout']);
 
 function header(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value.join(', ') : value;

@@ -106,7 +106,7 @@ function watchErrors(options: ListOptions, match: string): FieldError[] {
 export function parseResourceVersion(text: string): number {
   if (text === '' || text === '0') return 0;
   if (!/^[0-9]{1,20}$/.test(text) || !Number.isSafeInteger(Number(text)))
-    throw invalid({ group: '', name: '' }, '', [
+    throw invalid({ group: 'meta.k8s.io', name: 'ListOptions' }, '', [
       fieldError.invalid(
         'resourceVersion',
         text,

@@ -1,0 +1,468 @@
+// The API as it is on the wire, over HTTP/2 and HTTP/1.1: reading and writing single objects, and every usual failure.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import type { Status } from '../../src/api/types/meta-v1.ts';
+import type { HttpAnswer, HttpCall, HttpClient } from '../../src/apiserver/testing/http-client.ts';
+import { type SimulatedCluster, startSimulated } from './support/simulated.ts';
+
+interface Obj {
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly uid: string;
+    readonly resourceVersion: string;
+    readonly generation?: number;
+    readonly creationTimestamp: string;
+    readonly deletionTimestamp?: string;
+    readonly finalizers?: readonly string[];
+    readonly labels?: Readonly<Record<string, string>>;
+  };
+  readonly data?: Readonly<Record<string, string>>;
+  readonly [field: string]: unknown;
+}
+
+const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps';
+const DEPLOYMENTS = '/apis/apps/v1/namespaces/default/deployments';
+
+let sim: SimulatedCluster;
+let http: HttpClient;
+let old: HttpClient;
+
+before(async () => {
+  sim = await startSimulated();
+  http = sim.http;
+  old = sim.httpWith({ protocol: 'HTTP/1.1' });
+});
+after(() => sim[Symbol.asyncDispose]());
+
+let names = 0;
+const fresh = (): string => `c-${++names}`;
+const post = (path: string, body: object | string, headers?: Record<string, string>): Promise<HttpAnswer> =>
+  http.call({ method: 'POST', path, body, ...(headers && { headers }) });
+const put = (path: string, body: object): Promise<HttpAnswer> => http.call({ method: 'PUT', path, body });
+const remove = (path: string, body?: object): Promise<HttpAnswer> =>
+  http.call({ method: 'DELETE', path, ...(body && { body }) });
+const patch = (path: string, type: string, body: unknown): Promise<HttpAnswer> =>
+  http.call({
+    method: 'PATCH',
+    path,
+    body: JSON.stringify(body),
+    headers: { 'content-type': `application/${type}+json` },
+  });
+async function created(extra: object = {}): Promise<Obj> {
+  const answer = await post(CONFIG_MAPS, { metadata: { name: fresh() }, data: { a: '1' }, ...extra });
+  assert.equal(answer.status, 201, answer.body.toString());
+  return answer.json<Obj>();
+}
+/** Fails unless the answer is a Status of that code and reason; gives it back. */
+function failure(answer: HttpAnswer, code: number, reason: string): Status {
+  const status = answer.json<Status>();
+  assert.deepEqual(
+    [answer.status, status.kind, status.status, status.code, status.reason],
+    [code, 'Status', 'Failure', code, reason],
+    answer.body.toString(),
+  );
+  assert.equal(answer.headers['content-type'], 'application/json');
+  return status;
+}
+
+describe('an object', () => {
+  it('gets its metadata from the server and keeps what it is given', async () => {
+    const { metadata, data, kind } = await created();
+    assert.equal(kind, 'ConfigMap');
+    assert.match(metadata.uid, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    assert.match(metadata.creationTimestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+    assert.ok(Number(metadata.resourceVersion) > 0);
+    assert.deepEqual(data, { a: '1' });
+    const again = await http.call({ path: `${CONFIG_MAPS}/${metadata.name}` });
+    assert.deepEqual(again.json<Obj>().metadata, metadata);
+  });
+
+  it('gets a name made up when asked, of five easy letters', async () => {
+    const answers = await Promise.all(
+      [1, 2, 3].map(() => post(CONFIG_MAPS, { metadata: { generateName: 'made-' } })),
+    );
+    const made = answers.map((answer) => answer.json<Obj>().metadata.name);
+    for (const name of made) assert.match(name, /^made-[bcdfghjklmnpqrstvwxz2456789]{5}$/);
+    assert.equal(new Set(made).size, 3);
+  });
+
+  it('counts changes of its specification as generations, and of nothing else', async () => {
+    const labels = { app: fresh() };
+    const spec = {
+      replicas: 0,
+      selector: { matchLabels: labels },
+      template: { metadata: { labels }, spec: { containers: [{ name: 'c', image: 'i' }] } },
+    };
+    const made = (await post(DEPLOYMENTS, { metadata: { name: labels.app }, spec })).json<Obj>();
+    assert.equal(made.metadata.generation, 1);
+    const path = `${DEPLOYMENTS}/${labels.app}`;
+    await patch(path, 'merge-patch', { metadata: { labels: { x: 'y' } } });
+    await patch(`${path}/status`, 'merge-patch', { status: { collisionCount: 3 } });
+    assert.equal((await http.call({ path })).json<Obj>().metadata.generation, 1);
+    await patch(path, 'merge-patch', { spec: { paused: true } });
+    const { metadata, status } = (await http.call({ path })).json<
+      Obj & { status: { collisionCount: number } }
+    >();
+    assert.deepEqual([metadata.generation, status.collisionCount], [2, 3]);
+    // A status in an update of the object, and a specification in one of its status, are left aside.
+    const current = (await http.call({ path })).json<Obj & { spec: object }>();
+    await put(path, { ...current, status: { collisionCount: 9 } });
+    const latest = (await http.call({ path })).json<Obj & { spec: object }>();
+    await put(`${path}/status`, {
+      ...latest,
+      spec: { ...latest.spec, paused: false },
+      status: { collisionCount: 4 },
+    });
+    const end = (await http.call({ path })).json<
+      Obj & { spec: { paused: boolean }; status: { collisionCount: number } }
+    >();
+    assert.deepEqual([end.spec.paused, end.status.collisionCount], [true, 4]);
+  });
+
+  it('is served as YAML, pretty JSON, a table or metadata alone to who asks', async () => {
+    const { metadata } = await created();
+    const path = `${CONFIG_MAPS}/${metadata.name}`;
+    const as = async (accept: string) => http.call({ path, headers: { accept } });
+    assert.match((await as('application/yaml')).body.toString(), /^apiVersion: v1\n|^kind: ConfigMap\n/m);
+    assert.match((await http.call({ path: `${path}?pretty=true` })).body.toString(), /^{\n {2}"/);
+    const table = (await as('application/json;as=Table;v=v1;g=meta.k8s.io')).json<{
+      kind: string;
+      rows: { cells: unknown[] }[];
+    }>();
+    assert.deepEqual([table.kind, table.rows[0]?.cells.slice(0, 2)], ['Table', [metadata.name, 1]]);
+    const partial = (await as('application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io')).json<Obj>();
+    assert.deepEqual(
+      [partial.kind, partial.metadata.uid, partial.data],
+      ['PartialObjectMetadata', metadata.uid, undefined],
+    );
+    // The first form that the server has wins, as kubectl relies on.
+    assert.equal((await as('application/nonsense,application/json;q=0.5')).json<Obj>().kind, 'ConfigMap');
+  });
+});
+
+describe('writing', () => {
+  it('is refused when somebody else was quicker', async () => {
+    const first = await created();
+    const path = `${CONFIG_MAPS}/${first.metadata.name}`;
+    assert.equal((await put(path, { ...first, data: { a: '2' } })).status, 200);
+    const { message, details } = failure(await put(path, { ...first, data: { a: '3' } }), 409, 'Conflict');
+    assert.equal(
+      message,
+      `Operation cannot be fulfilled on configmaps "${first.metadata.name}": the object has been modified; please apply your changes to the latest version and try again`,
+    );
+    assert.deepEqual(details, { name: first.metadata.name, kind: 'configmaps' });
+    // Without a version the last one wins; with another uid it is another object.
+    assert.equal(
+      (await put(path, { metadata: { name: first.metadata.name }, data: { a: '4' } })).status,
+      200,
+    );
+    const { message: other } = failure(
+      await put(path, {
+        metadata: { name: first.metadata.name, uid: '00000000-0000-4000-8000-000000000000' },
+      }),
+      409,
+      'Conflict',
+    );
+    assert.match(
+      other ?? '',
+      /Precondition failed: UID in precondition: 00000000-0000-4000-8000-000000000000, UID in object meta: /,
+    );
+  });
+
+  it('of the same thing again is no change and no event', async () => {
+    const first = await created();
+    const path = `${CONFIG_MAPS}/${first.metadata.name}`;
+    const second = (await put(path, first)).json<Obj>();
+    assert.equal(second.metadata.resourceVersion, first.metadata.resourceVersion);
+  });
+
+  it('loses nothing when many write at once', async () => {
+    const { metadata } = await created();
+    const path = `${CONFIG_MAPS}/${metadata.name}`;
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => patch(path, 'merge-patch', { data: { [`k${i}`]: 'v' } })),
+    );
+    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+    assert.equal(Object.keys((await http.call({ path })).json<Obj>().data ?? {}).length, 21);
+  });
+
+  it('with dryRun does everything but keep the result', async () => {
+    const body = { metadata: { name: fresh() }, data: { a: '1' } };
+    const dry = await post(`${CONFIG_MAPS}?dryRun=All`, body);
+    assert.equal(dry.status, 201);
+    assert.ok(dry.json<Obj>().metadata.uid);
+    const path = `${CONFIG_MAPS}/${body.metadata.name}`;
+    failure(await http.call({ path }), 404, 'NotFound');
+    await post(CONFIG_MAPS, body);
+    assert.equal(
+      (await patch(`${path}?dryRun=All`, 'merge-patch', { data: { b: '2' } })).json<Obj>().data?.['b'],
+      '2',
+    );
+    assert.equal((await remove(`${path}?dryRun=All`)).status, 200);
+    assert.deepEqual((await http.call({ path })).json<Obj>().data, { a: '1' });
+    failure(await post(`${CONFIG_MAPS}?dryRun=All`, body), 409, 'AlreadyExists');
+    failure(await post(`${CONFIG_MAPS}?dryRun=Some`, body), 422, 'Invalid');
+  });
+
+  it('judges unknown fields as fieldValidation says', async () => {
+    const body = { metadata: { name: fresh() }, datum: {} };
+    const duplicate = `{"metadata":{"name":"${fresh()}"},"data":{"a":"1","a":"2"}}`;
+    assert.match(
+      failure(await post(`${CONFIG_MAPS}?fieldValidation=Strict`, body), 400, 'BadRequest').message ?? '',
+      /strict decoding error: unknown field "datum"$/,
+    );
+    assert.match(
+      failure(await post(`${CONFIG_MAPS}?fieldValidation=Strict`, duplicate), 400, 'BadRequest').message ??
+        '',
+      /strict decoding error: .*duplicate field "data.a"|json: .*duplicate/,
+    );
+    const warned = await post(CONFIG_MAPS, body);
+    assert.deepEqual([warned.status, warned.headers['warning']], [201, '299 - "unknown field \\"datum\\""']);
+    const ignored = await post(`${CONFIG_MAPS}?fieldValidation=Ignore`, {
+      ...body,
+      metadata: { name: fresh() },
+    });
+    assert.deepEqual([ignored.status, ignored.headers['warning']], [201, undefined]);
+    assert.equal(ignored.json<Obj>()['datum'], undefined);
+    failure(await post(`${CONFIG_MAPS}?fieldValidation=Sometimes`, body), 422, 'Invalid');
+  });
+});
+
+describe('deleting', () => {
+  it('answers with a Status, and with the object while finalizers hold it', async () => {
+    const plain = await created();
+    const gone = (await remove(`${CONFIG_MAPS}/${plain.metadata.name}`)).json<Status>();
+    assert.deepEqual(
+      [gone.kind, gone.status, gone.details],
+      ['Status', 'Success', { name: plain.metadata.name, kind: 'configmaps', uid: plain.metadata.uid }],
+    );
+    const held = await created({ metadata: { name: fresh(), finalizers: ['example.com/hold'] } });
+    const path = `${CONFIG_MAPS}/${held.metadata.name}`;
+    const dying = (await remove(path)).json<Obj>();
+    assert.ok(dying.metadata.deletionTimestamp);
+    const again = await put(path, {
+      ...dying,
+      metadata: { ...dying.metadata, finalizers: ['example.com/hold', 'example.com/more'] },
+    });
+    assert.match(
+      failure(again, 422, 'Invalid').message ?? '',
+      /metadata\.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers \[\]string{"example.com\/more"}/,
+    );
+    await patch(path, 'json-patch', [{ op: 'remove', path: '/metadata/finalizers' }]);
+    failure(await http.call({ path }), 404, 'NotFound');
+  });
+
+  it('holds to preconditions', async () => {
+    const { metadata } = await created();
+    const path = `${CONFIG_MAPS}/${metadata.name}`;
+    const wrong = { uid: '00000000-0000-4000-8000-000000000000' };
+    assert.match(
+      failure(await remove(path, { preconditions: wrong }), 409, 'Conflict').message ?? '',
+      /the UID in the precondition \(\S+\) does not match the UID in record/,
+    );
+    failure(await remove(path, { preconditions: { resourceVersion: '1' } }), 409, 'Conflict');
+    const { uid, resourceVersion } = metadata;
+    assert.equal((await remove(path, { preconditions: { uid, resourceVersion } })).status, 200);
+  });
+
+  it('a collection takes what the selectors choose', async () => {
+    const group = fresh();
+    for (const colour of ['red', 'red', 'blue'])
+      await created({ metadata: { name: fresh(), labels: { group, colour } } });
+    const chosen = `${CONFIG_MAPS}?labelSelector=group%3D${group}`;
+    assert.equal((await remove(`${chosen},colour%3Dred`)).json<{ items: unknown[] }>().items.length, 2);
+    const left = (await http.call({ path: chosen })).json<{ items: Obj[] }>().items;
+    assert.deepEqual(
+      left.map(({ metadata }) => metadata.labels?.['colour']),
+      ['blue'],
+    );
+  });
+});
+
+describe('failures are Statuses that clients can read', () => {
+  const expect = async (call: HttpCall, code: number, reason: string, message: RegExp, client = http) => {
+    const status = failure(await client.call(call), code, reason);
+    assert.match(status.message ?? '', message);
+    return status;
+  };
+
+  it('400 for what cannot be read', async () => {
+    await expect(
+      { method: 'POST', path: CONFIG_MAPS, body: '{"metadata":' },
+      400,
+      'BadRequest',
+      /couldn't get version\/kind; json parse error|unexpected end/,
+    );
+    await expect(
+      { method: 'POST', path: CONFIG_MAPS, body: { kind: 'Pod', apiVersion: 'v1', metadata: { name: 'x' } } },
+      400,
+      'BadRequest',
+      /Pod in version "v1" cannot be handled as a ConfigMap/,
+    );
+    await expect(
+      { method: 'POST', path: CONFIG_MAPS, body: { metadata: { name: 'x', namespace: 'other' } } },
+      400,
+      'BadRequest',
+      /^the namespace of the provided object does not match the namespace sent on the request$/,
+    );
+    const { metadata } = await created();
+    await expect(
+      { method: 'PUT', path: `${CONFIG_MAPS}/${metadata.name}`, body: { metadata: { name: 'y' } } },
+      400,
+      'BadRequest',
+      /^the name of the object \(y\) does not match the name on the URL/,
+    );
+    await expect(
+      { path: `${CONFIG_MAPS}?labelSelector=a%3D%3D%3D` },
+      400,
+      'BadRequest',
+      /unable to parse requirement|found '='/,
+    );
+    await expect({ path: `${CONFIG_MAPS}?limit=many` }, 400, 'BadRequest', /limit|parsing "many"/);
+  });
+
+  it('401 for wrong credentials, and 403 for those that may not', async () => {
+    const nobody = sim.httpWith({ protocol: 'HTTP/2', token: false });
+    const liar = sim.httpWith({ protocol: 'HTTP/1.1', token: 'not-a-token' });
+    await expect({ path: '/api/v1/pods' }, 401, 'Unauthorized', /^Unauthorized$/, liar);
+    const { details } = await expect(
+      { path: '/api/v1/namespaces/default/secrets/s' },
+      403,
+      'Forbidden',
+      /^secrets "s" is forbidden: User "system:anonymous" cannot get resource "secrets" in API group "" in the namespace "default"$/,
+      nobody,
+    );
+    assert.deepEqual(details, { name: 's', kind: 'secrets' });
+    await expect(
+      { path: '/apis/apps/v1/deployments' },
+      403,
+      'Forbidden',
+      /^deployments.apps is forbidden: User "system:anonymous" cannot list resource "deployments" in API group "apps" at the cluster scope$/,
+      nobody,
+    );
+    await expect(
+      { path: '/metrics' },
+      403,
+      'Forbidden',
+      /^forbidden: User "system:anonymous" cannot get path "\/metrics"$/,
+      nobody,
+    );
+    assert.equal((await nobody.call({ path: '/livez' })).body.toString(), 'ok');
+    assert.equal((await nobody.call({ path: '/version' })).status, 200);
+  });
+
+  it('404 for objects, resources, versions and namespaces', async () => {
+    const { details } = await expect(
+      { path: `${CONFIG_MAPS}/none` },
+      404,
+      'NotFound',
+      /^configmaps "none" not found$/,
+    );
+    assert.deepEqual(details, { name: 'none', kind: 'configmaps' });
+    const { details: inGroup } = await expect(
+      { path: `${DEPLOYMENTS}/none` },
+      404,
+      'NotFound',
+      /^deployments\.apps "none" not found$/,
+    );
+    assert.deepEqual(inGroup, { name: 'none', group: 'apps', kind: 'deployments' });
+    await expect(
+      { path: '/api/v1/namespaces/default/gadgets' },
+      404,
+      'NotFound',
+      /^the server could not find the requested resource$/,
+    );
+    const unknown = await http.call({ path: '/apis/nobody.example/v1/things' });
+    assert.deepEqual([unknown.status, unknown.body.toString()], [404, '404 page not found\n']);
+    await expect(
+      { method: 'POST', path: '/api/v1/namespaces/none/configmaps', body: { metadata: { name: 'x' } } },
+      404,
+      'NotFound',
+      /^namespaces "none" not found$/,
+    );
+  });
+
+  it('405, 406, 413 and 415 for what is asked or said in the wrong way', async () => {
+    await expect(
+      { method: 'POST', path: `${CONFIG_MAPS}/x`, body: {} },
+      405,
+      'MethodNotAllowed',
+      /^the server does not allow this method on the requested resource$/,
+    );
+    await expect(
+      { method: 'DELETE', path: '/api/v1/namespaces' },
+      405,
+      'MethodNotAllowed',
+      /^the server does not allow this method/,
+    );
+    await expect(
+      { path: CONFIG_MAPS, headers: { accept: 'application/xml' } },
+      406,
+      'NotAcceptable',
+      /^only the following media types are accepted: application\/json/,
+    );
+    await expect(
+      { method: 'POST', path: CONFIG_MAPS, body: '<x/>', headers: { 'content-type': 'text/xml' } },
+      415,
+      'UnsupportedMediaType',
+      /^the body of the request was in an unknown format - accepted media types include: application\/json/,
+    );
+    const { metadata } = await created();
+    await expect(
+      {
+        method: 'PATCH',
+        path: `${CONFIG_MAPS}/${metadata.name}`,
+        body: '{}',
+        headers: { 'content-type': 'application/json' },
+      },
+      415,
+      'UnsupportedMediaType',
+      /accepted media types include: application\/json-patch\+json/,
+    );
+    for (const client of [http, old]) {
+      const body = JSON.stringify({ metadata: { name: 'big' }, data: { a: 'x'.repeat(3 * 1024 * 1024) } });
+      await expect(
+        { method: 'POST', path: CONFIG_MAPS, body },
+        413,
+        'RequestEntityTooLarge',
+        /^Request entity too large: limit is 3145728$/,
+        client,
+      );
+    }
+  });
+
+  it('409 for what exists', async () => {
+    const { metadata } = await created();
+    const { details } = await expect(
+      { method: 'POST', path: CONFIG_MAPS, body: { metadata: { name: metadata.name } } },
+      409,
+      'AlreadyExists',
+      /^configmaps "c-\d+" already exists$/,
+    );
+    assert.deepEqual(details, { name: metadata.name, kind: 'configmaps' });
+  });
+
+  it('422 with a cause for each field', async () => {
+    const pod = {
+      metadata: { name: 'bad' },
+      spec: { containers: [{ name: 'c' }, { name: 'c', image: 'i' }], restartPolicy: 'Never' },
+    };
+    const { message, details } = await expect(
+      { method: 'POST', path: '/api/v1/namespaces/default/pods', body: pod },
+      422,
+      'Invalid',
+      /^Pod "bad" is invalid: \[/,
+    );
+    assert.ok(message?.includes('spec.containers[0].image: Required value'));
+    assert.deepEqual(details, {
+      name: 'bad',
+      kind: 'Pod',
+      causes: [
+        { reason: 'FieldValueRequired', message: 'Required value', field: 'spec.containers[0].image' },
+        { reason: 'FieldValueDuplicate', message: 'Duplicate value: "c"', field: 'spec.containers[1].name' },
+      ],
+    });
+  });
+});
