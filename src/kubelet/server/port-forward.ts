@@ -136,8 +136,13 @@ export function requestedPorts(query: URLSearchParams): number[] {
 }
 
 /** Port i has the channels 2i (data) and 2i+1 (error); each begins with the port, two bytes, little-endian. */
-export function forwardChannels(socket: WebSocket, ports: readonly number[], options: ForwardOptions): void {
-  const base64 = socket.protocol.includes('base64');
+export function forwardChannels(
+  socket: WebSocket,
+  protocol: string,
+  ports: readonly number[],
+  options: ForwardOptions,
+): void {
+  const base64 = protocol.includes('base64');
   const send = (channel: number, chunk: Buffer, done: (error?: Error | null) => void): void => {
     if (socket.readyState !== socket.OPEN) done(new Error('the client went away'));
     else if (base64) socket.send(`${channel}${chunk.toString('base64')}`, { binary: false }, done);

@@ -1,6 +1,7 @@
 // The agent's HTTPS server, port 10250 of a node: logs, exec, attach and port-forward for the API server, statistics,
 // the pods as the agent sees them. Paths and answers are upstream's (pkg/kubelet/server). Nobody is let in unknown.
 
+import { access } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -69,8 +70,13 @@ export class KubeletServer implements AsyncDisposable {
   readonly #context: ServerContext;
   readonly #access: ServerAccess;
   readonly #server: Server;
-  readonly #commandSockets = webSocketServer(webSocketProtocols);
-  readonly #forwardSockets = webSocketServer([TUNNEL_PROTOCOL, ...portForwardChannelProtocols]);
+  readonly #webSockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: MAX_MESSAGE,
+    perMessageDeflate: false,
+  });
+  /** What was agreed on for a handshake that is under way. */
+  readonly #protocols = new WeakMap<IncomingMessage, string>();
   /** Sockets that left HTTP behind: the server does not close them by itself. */
   readonly #upgraded = new Set<Duplex>();
   readonly #closing = new AbortController();
@@ -86,6 +92,10 @@ export class KubeletServer implements AsyncDisposable {
       rejectUnauthorized: false,
       minVersion: 'TLSv1.2',
       ALPNProtocols: ['http/1.1'],
+    });
+    this.#webSockets.on('headers', (headers, request) => {
+      const protocol = this.#protocols.get(request);
+      if (protocol) headers.push(`Sec-WebSocket-Protocol: ${protocol}`);
     });
     this.#server.on('request', (request, response) => void this.#serve(request, response));
     this.#server.on('upgrade', (request, socket, head) => void this.#upgrade(request, socket, head));
@@ -113,8 +123,7 @@ export class KubeletServer implements AsyncDisposable {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeAllConnections();
     await closed;
-    this.#commandSockets.close();
-    this.#forwardSockets.close();
+    this.#webSockets.close();
   }
 
   // ---- plain requests ----------------------------------------------------------------------------------------------
@@ -234,6 +243,10 @@ export class KubeletServer implements AsyncDisposable {
     // After subscribing to its end: one that ends in between is not missed.
     const { logPath, state } = await runtime.containerStatus(id);
     if (logPath === '') throw new HttpError(501, 'containers of this runtime write no logs');
+    // While an error can still be told: once the answer has begun it can only be cut off.
+    await access(logPath).catch((error: unknown) => {
+      throw new HttpError(500, `failed to open log file "${logPath}": ${messageOf(error)}`);
+    });
     const gone = new AbortController();
     response.on('close', () => gone.abort(new Error('the client went away')));
     response.writeHead(200, { 'content-type': 'text/plain', 'transfer-encoding': 'chunked' });
@@ -330,8 +343,8 @@ export class KubeletServer implements AsyncDisposable {
       if (accepted) await run(await spdyRemoteStreams(socket, head, streams, accepted.protocol, clock));
       return;
     }
-    const webSocket = await this.#acceptWebSocket(request, socket, head, this.#commandSockets);
-    await run(webSocketRemoteStreams(webSocket, streams));
+    const agreed = await this.#acceptWebSocket(request, socket, head, webSocketProtocols);
+    await run(webSocketRemoteStreams(agreed.socket, agreed.protocol, streams));
   }
 
   #command(first: 'exec' | 'attach', url: URL): RemoteCommand {
@@ -342,24 +355,25 @@ export class KubeletServer implements AsyncDisposable {
     return { type: 'exec', command };
   }
 
-  /** Resolves with the WebSocket after its handshake. */
+  /** Resolves after the handshake. */
   #acceptWebSocket(
     request: IncomingMessage,
     socket: Duplex,
     head: Buffer,
-    server: ProtocolServer,
-  ): Promise<WebSocket> {
-    const offered = (request.headers['sec-websocket-protocol'] ?? '')
-      .split(',')
-      .map((item) => item.trim())
-      .filter((item) => item !== '');
-    if (offered.length > 0 && !offered.some((name) => server.supported.has(name)))
+    supported: readonly string[],
+  ): Promise<Agreed> {
+    const { offered, chosen } = chooseProtocol(request, supported);
+    if (chosen === undefined)
       throw new HttpError(
         403,
-        `unable to upgrade: unable to negotiate protocol: client supports [${offered.join(' ')}], server accepts [${[...server.supported].join(' ')}]`,
+        `unable to upgrade: unable to negotiate protocol: client supports [${offered.join(' ')}], server accepts [${supported.join(' ')}]`,
       );
+    delete request.headers['sec-websocket-protocol'];
+    this.#protocols.set(request, chosen);
     return new Promise((resolve) => {
-      server.handleUpgrade(request, socket, head, (webSocket) => resolve(webSocket));
+      this.#webSockets.handleUpgrade(request, socket, head, (accepted) =>
+        resolve({ socket: accepted, protocol: chosen }),
+      );
     });
   }
 
@@ -388,19 +402,20 @@ export class KubeletServer implements AsyncDisposable {
     url: URL,
   ): Promise<void> {
     const options = await this.#forwardOptions(parts);
-    const webSocket = await this.#acceptWebSocket(request, socket, head, this.#forwardSockets);
-    if (webSocket.protocol === TUNNEL_PROTOCOL) {
-      await forwardSpdy(createWebSocketStream(webSocket), Buffer.alloc(0), options);
+    const supported = [TUNNEL_PROTOCOL, ...portForwardChannelProtocols];
+    const agreed = await this.#acceptWebSocket(request, socket, head, supported);
+    if (agreed.protocol === TUNNEL_PROTOCOL) {
+      await forwardSpdy(createWebSocketStream(agreed.socket), Buffer.alloc(0), options);
       return;
     }
     let ports: number[];
     try {
       ports = requestedPorts(url.searchParams);
     } catch (error) {
-      webSocket.close(1008, messageOf(error).slice(0, 120));
+      agreed.socket.close(1008, messageOf(error).slice(0, 120));
       return;
     }
-    forwardChannels(webSocket, ports, options);
+    forwardChannels(agreed.socket, agreed.protocol, ports, options);
   }
 
   async #forwardOptions(parts: readonly string[]) {
@@ -424,18 +439,25 @@ function containerEnd(
   return { signal: controller.signal, [Symbol.dispose]: unsubscribe };
 }
 
-type ProtocolServer = WebSocketServer & { readonly supported: ReadonlySet<string> };
+/** A WebSocket and the protocol that was agreed on; '' for none. */
+interface Agreed {
+  readonly socket: WebSocket;
+  readonly protocol: string;
+}
 
-/** Takes the client's first protocol that is among `protocols`; none at all is taken too. */
-function webSocketServer(protocols: readonly string[]): ProtocolServer {
-  const supported = new Set(protocols);
-  const server = new WebSocketServer({
-    noServer: true,
-    maxPayload: MAX_MESSAGE,
-    perMessageDeflate: false,
-    handleProtocols: (offered) => [...offered].find((name) => supported.has(name)) ?? false,
-  });
-  return Object.assign(server, { supported });
+/**
+ * The client's first protocol that is among `supported`; '' when it offers none, undefined when none suits. Read here,
+ * because one of upstream's names (SPDY/3.1+portforward.k8s.io) is no valid token and ws would refuse it.
+ */
+function chooseProtocol(
+  request: IncomingMessage,
+  supported: readonly string[],
+): { offered: string[]; chosen: string | undefined } {
+  const offered = (request.headers['sec-websocket-protocol'] ?? '')
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+  return { offered, chosen: offered.length === 0 ? '' : offered.find((name) => supported.includes(name)) };
 }
 
 function podList(items: readonly object[]): object {

@@ -40,8 +40,11 @@ class ChannelWriter extends Writable {
   }
 }
 
-export function webSocketRemoteStreams(socket: WebSocket, request: StreamRequest): RemoteStreams {
-  const { protocol } = socket;
+export function webSocketRemoteStreams(
+  socket: WebSocket,
+  protocol: string,
+  request: StreamRequest,
+): RemoteStreams {
   const base64 = protocol.includes('base64');
   const hasStatus = protocol.startsWith('v4') || protocol.startsWith('v5');
   const gone = new AbortController();

@@ -15,7 +15,7 @@ import { writePayload } from './atomic-writer.ts';
 import { isErrno } from './errno.ts';
 import { prepareHostPath } from './host-path.ts';
 import { setVolumeOwnership } from './ownership.ts';
-import { type PayloadSources, VolumeError, volumePayload } from './payload.ts';
+import { type Payload, type PayloadSources, VolumeError, volumePayload } from './payload.ts';
 import type { TokenManager } from './tokens.ts';
 
 /** By volume name: where the volume lies on the host. Empty where nothing is written. */
@@ -27,6 +27,8 @@ const UPDATE_RETRY_MS = 10_000;
 interface Mounted {
   pod: Pod;
   readonly paths: Map<string, string>;
+  /** Names of volumes that were made, also where nothing is written. */
+  readonly made: Set<string>;
   timer: Timer | undefined;
   /** One update at a time; another asked for meanwhile runs after it. */
   updating: Promise<void> | undefined;
@@ -86,15 +88,23 @@ export class VolumeManager implements AsyncDisposable {
     const { uid } = pod.metadata;
     let mounted = this.#mounted.get(uid);
     if (!mounted) {
-      mounted = { pod, paths: new Map(), timer: undefined, updating: undefined, again: false };
+      mounted = {
+        pod,
+        paths: new Map(),
+        made: new Set(),
+        timer: undefined,
+        updating: undefined,
+        again: false,
+      };
       this.#mounted.set(uid, mounted);
     }
     mounted.pod = pod;
     for (const volume of pod.spec.volumes ?? []) {
-      if (mounted.paths.has(volume.name)) continue;
+      if (mounted.made.has(volume.name)) continue;
       try {
         const path = await this.#make(pod, volume, signal);
         if (path !== undefined) mounted.paths.set(volume.name, path);
+        mounted.made.add(volume.name);
       } catch (error) {
         if (signal.aborted || !(error instanceof Error)) throw error;
         throw new VolumeError(`MountVolume.SetUp failed for volume "${volume.name}" : ${error.message}`, {
@@ -191,10 +201,20 @@ export class VolumeManager implements AsyncDisposable {
       throw new VolumeError(
         `volumes of type ${type} are not supported by this node agent (supported: ${[...SUPPORTED].join(', ')})`,
       );
-    const payload = await volumePayload(pod, volume, this.#sources(), signal);
-    if (!storage) return undefined;
+    if (!storage) {
+      await volumePayload(pod, volume, this.#sources(), signal);
+      return undefined;
+    }
     if (volume.hostPath) return prepareHostPath(volume.hostPath);
     const path = await this.#place(storage, pod, volume);
+    let payload: Payload | undefined;
+    try {
+      payload = await volumePayload(pod, volume, this.#sources(), signal);
+    } catch (error) {
+      // Made before the agent was restarted, and its object deleted since: running containers keep what they have.
+      if (error instanceof VolumeError && (await exists(join(path, '..data')))) return path;
+      throw error;
+    }
     await mkdir(path, { recursive: true });
     const fsGroup = pod.spec.securityContext?.fsGroup;
     if (payload) {

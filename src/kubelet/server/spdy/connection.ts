@@ -192,12 +192,16 @@ export class SpdyConnection {
   async #run(): Promise<void> {
     try {
       await this.#consume(Buffer.alloc(0));
-      for await (const chunk of this.#transport) await this.#consume(chunk as Buffer);
+      // Not destroyed by leaving the loop: a peer that broke the protocol is told so first.
+      for await (const chunk of this.#transport.iterator({ destroyOnReturn: false }))
+        await this.#consume(chunk as Buffer);
+      this.#transport.destroy();
     } catch (error) {
       if (error instanceof SpdyProtocolError) {
         this.#goAway(goawayCodes.PROTOCOL_ERROR);
-        this.#transport.end();
-      }
+        this.#transport.end(() => this.#transport.destroy());
+        this.#transport.resume();
+      } else this.#transport.destroy();
     } finally {
       for (const stream of [...this.#streams.values()]) {
         this.#streams.delete(stream.streamId);
@@ -205,7 +209,6 @@ export class SpdyConnection {
         stream.destroy();
       }
       this.#compression.close();
-      this.#transport.destroy();
     }
   }
 
