@@ -166,29 +166,33 @@ test('the server’s own objects are there when it is ready', async () => {
 });
 
 test('what is written without the pipeline is what the pipeline would have written', async () => {
-  const transport = server.transport({ name: 'system:apiserver', groups: ['system:masters'] });
+  await using otherStore = createMemoryStore();
+  const factory = defaultChain({ serviceAccountKey: key });
+  await using empty = await startApiServer({
+    store: otherStore,
+    chain: (context) => ({ ...factory(context), bootstrap: async () => {} }),
+  });
+  const itself = { name: 'system:apiserver', groups: ['system:masters'] };
   const seeded = bootstrapObjects({ serviceCidrs: ['10.96.0.0/12'] }, '').filter(({ normal }) => normal);
   assert.ok(seeded.length > 140);
+  for (const name of ['kube-system', 'kube-public'])
+    await empty.transport(itself).call({
+      verb: 'create',
+      resource: { group: '', version: 'v1', resource: 'namespaces' },
+      body: { metadata: { name } },
+    });
+  const comparable = (one: unknown): string => {
+    const { metadata, ...rest } = one as KubeObject;
+    const { uid: _uid, resourceVersion: _version, creationTimestamp: _created, ...lasting } = metadata;
+    return JSON.stringify({ ...rest, metadata: lasting });
+  };
   for (const { resource, object } of seeded) {
     const { name, namespace } = object.metadata;
     const at = { resource, ...(namespace !== undefined && { namespace }) };
-    const stored = (await transport.call({ ...at, verb: 'get', name })) as KubeObject;
-    const made = (await transport.call({
-      ...at,
-      verb: 'create',
-      body: { ...object, metadata: { ...object.metadata, name: `${name}-again` } },
-      query: { dryRun: 'All' },
-    })) as KubeObject;
-    const comparable = (one: KubeObject): string => {
-      const {
-        name: _name,
-        uid: _uid,
-        resourceVersion: _version,
-        creationTimestamp: _created,
-        ...metadata
-      } = one.metadata;
-      return JSON.stringify({ ...one, metadata });
-    };
+    const stored = await server.transport(itself).call({ ...at, verb: 'get', name });
+    const made = await empty
+      .transport(itself)
+      .call({ ...at, verb: 'create', body: object, query: { dryRun: 'All' } });
     assert.equal(comparable(stored), comparable(made), name);
   }
 });
@@ -590,6 +594,18 @@ test('who asks for a certificate is written down by the server', async () => {
   });
   assert.equal(status, 201, str(body['message']));
   assert.equal(str(body['spec']?.['username']), 'admin');
+  const decide = (subresource: string, options: CallOptions = {}) =>
+    call(
+      'PATCH',
+      `/apis/certificates.k8s.io/v1/certificatesigningrequests/c/${subresource}`,
+      { status: { conditions: [{ type: 'Approved', status: 'True', reason: 'Test', message: 'yes' }] } },
+      options,
+    );
+  assert.equal((await decide('status')).status, 422, 'who signs does not decide');
+  assert.equal((await decide('approval', jane)).status, 403);
+  const approved = await decide('approval');
+  assert.equal(approved.status, 200, str(approved.body['message']));
+  assert.equal(str(approved.body['status']?.['conditions']?.['0']?.['type']), 'Approved');
 });
 
 test('the issuer’s documents are there for service accounts, and component statuses are fresh', async () => {

@@ -4,7 +4,10 @@
 import type { MutableObject, ResourceDefinition, Strategy } from '../../api/definition.ts';
 import { type FieldError, fieldError } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
+import type { CertificateSigningRequest } from '../../api/types/certificates-v1.ts';
 import type { EphemeralContainer, PodSpec } from '../../api/types/core-v1.ts';
+import { validateApproval } from '../../api/validation/certificates.ts';
+import { Findings } from '../../api/validation/findings.ts';
 import { sameFields, sameValue } from './same-value.ts';
 
 export interface PartRules {
@@ -63,10 +66,12 @@ const approval: PartRules = {
     const before = (old as unknown as { readonly status?: object }).status;
     object['status'] = { ...before, ...(conditions === undefined ? {} : { conditions }) };
   },
-  validate: ({ strategy }, object, old) => [
-    ...changedMetadataErrors(strategy, object, old),
-    ...(strategy.validateStatusUpdate?.(object, old) ?? []),
-  ],
+  validate({ strategy }, object, old) {
+    // The status subresource is for signers, who may not decide.
+    const findings = new Findings();
+    validateApproval(object as CertificateSigningRequest, old as CertificateSigningRequest, findings);
+    return [...changedMetadataErrors(strategy, object, old), ...findings.errors];
+  },
 };
 
 /** Containers for debugging may be added to a running pod, never changed or taken away (KEP-277). */
