@@ -55,13 +55,13 @@ export async function probeGrpc(
     const expire = (): void =>
       finish(failure(`timeout: failed to connect service "${address}": context deadline exceeded`));
     signal.addEventListener('abort', expire, { once: true });
-    session.on('error', (error) =>
+    const unreachable = (error: unknown): void =>
       finish(
         failure(
-          `error: health rpc probe failed: connection error: desc = "transport: Error while dialing: ${dialError(error, address)}"`,
+          `error: failed to connect service at "${address}": connection error: desc = "transport: Error while dialing: ${dialError(error, address)}"`,
         ),
-      ),
-    );
+      );
+    session.on('error', unreachable);
     const stream = session.request({
       [constants.HTTP2_HEADER_METHOD]: 'POST',
       [constants.HTTP2_HEADER_PATH]: '/grpc.health.v1.Health/Check',
@@ -85,9 +85,11 @@ export async function probeGrpc(
       if (size > ANSWER_LIMIT) finish(failure('error: health rpc probe failed: the answer is too long'));
       else chunks.push(chunk);
     });
-    stream.on('error', (error) =>
-      finish(failure(`error: health rpc probe failed: ${dialError(error, address)}`)),
-    );
+    // A stream that waited for its connection in vain says so only in its cause.
+    stream.on('error', (error) => {
+      if (error.cause) unreachable(error.cause);
+      else finish(failure(`error: health rpc probe failed: ${dialError(error, address)}`));
+    });
     stream.on('end', () => {
       if (code === UNIMPLEMENTED)
         return finish(
