@@ -13,6 +13,8 @@ import {
 } from './context.ts';
 import { startDaemonSetController } from './daemonset/daemonset.ts';
 import { startDeploymentController } from './deployment/deployment.ts';
+import { startEndpointsController } from './endpoints/endpoints.ts';
+import { startEndpointSliceController } from './endpoints/endpointslice.ts';
 import { startGarbageCollector } from './garbage-collector/garbage-collector.ts';
 import { startJobController } from './job/job.ts';
 import { startNamespaceController } from './namespace/namespace.ts';
@@ -37,6 +39,8 @@ const controllers = {
   'deployment-controller': startDeploymentController,
   'job-controller': startJobController,
   'statefulset-controller': startStatefulSetController,
+  'endpointslice-controller': startEndpointSliceController,
+  'endpoints-controller': startEndpointsController,
   'daemonset-controller': startDaemonSetController,
 } as const satisfies Record<string, StartController>;
 

@@ -288,7 +288,7 @@ export class FakeApi implements Transport {
       });
     if (call.subresource === 'finalize')
       return this.#put(call, old, { ...old, spec: sent.spec ?? {}, metadata: { ...old.metadata } });
-    const changed = JSON.stringify(sent.spec) !== JSON.stringify(old.spec);
+    const changed = JSON.stringify(contentOf(sent)) !== JSON.stringify(contentOf(old));
     return this.#put(call, old, {
       ...sent,
       ...(old.status === undefined ? {} : { status: old.status }),
@@ -450,6 +450,11 @@ class Watch implements AsyncIterable<WatchEvent> {
 
 function resourceKey(resource: { readonly group: string; readonly resource: string }): string {
   return `${resource.group}/${resource.resource}`;
+}
+
+/** What counts in metadata.generation. */
+function contentOf({ metadata: _, status: _status, ...content }: Body): unknown {
+  return content;
 }
 
 function hasItems(value: unknown): boolean {
