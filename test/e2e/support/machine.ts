@@ -1,0 +1,115 @@
+// A real cluster on this machine, started as a user starts it: `bin/bulkhead up` with a state directory, ports, bridge
+// and address range of its own; and what the machine shows of it, for "nothing is left".
+
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+export const bulkhead = fileURLToPath(new URL('../../../bin/bulkhead', import.meta.url));
+const run = promisify(execFile);
+
+/** Longer than any command of bulkhead may take. */
+const TIMEOUT_MS = 60_000;
+
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export async function command(...args: string[]): Promise<CommandResult> {
+  try {
+    const { stdout, stderr } = await run(bulkhead, args, { timeout: TIMEOUT_MS, encoding: 'utf8' });
+    return { code: 0, stdout, stderr };
+  } catch (error) {
+    const failed = error as { code?: number; stdout?: string; stderr?: string; killed?: boolean };
+    if (failed.killed)
+      throw new Error(`bulkhead ${args.join(' ')} took longer than ${TIMEOUT_MS} ms: ${failed.stderr}`);
+    return { code: failed.code ?? 1, stdout: failed.stdout ?? '', stderr: failed.stderr ?? '' };
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** What the machine shows that a cluster could have left: compared before and after. */
+export function traces(): Record<string, string[]> {
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((path) => /bulkhead|bh-e2e/.test(path));
+  const cgroups = readdirSync('/sys/fs/cgroup').flatMap((hierarchy) => {
+    const directory = join('/sys/fs/cgroup', hierarchy);
+    return existsSync(join(directory, 'cgroup.procs'))
+      ? readdirSync(directory)
+          .filter((name) => name.includes('bulkhead'))
+          .map((name) => join(directory, name))
+      : [];
+  });
+  const tables = execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })
+    .trim()
+    .split('\n')
+    .filter(Boolean);
+  const links = Object.keys(JSON.parse(JSON.stringify(interfaces())));
+  const processes = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+        return /conmon|bulkhead-host|bh-e2e/.test(line) ? [line.trim()] : [];
+      } catch {
+        return []; // ended meanwhile
+      }
+    });
+  return { mounts, cgroups, tables, links, processes };
+}
+
+function interfaces(): Record<string, true> {
+  return Object.fromEntries(readdirSync('/sys/class/net').map((name) => [name, true as const]));
+}
+
+export interface MachineCluster extends AsyncDisposable {
+  readonly state: string;
+  readonly kubeconfig: string;
+  /** `bulkhead up --detach` with this cluster's options. */
+  up(...more: string[]): Promise<void>;
+  /** A command on this cluster's state directory; fails the test when it fails. */
+  command(...args: string[]): Promise<string>;
+  status(): Promise<{ pid: number; url: string; nodes: { name: string; ready: boolean }[] }>;
+}
+
+export async function machineCluster(network: number): Promise<MachineCluster> {
+  const state = mkdtempSync(join(tmpdir(), 'bh-e2e-'));
+  const options = [
+    ...['--port', String(await freePort()), '--kubelet-port', String(await freePort())],
+    ...['--pod-cidr', `10.249.${network}.0/24`, '--kubeconfig', join(state, 'user.kubeconfig')],
+    ...['--node-name', 'machine'],
+  ];
+  const call = async (...args: string[]): Promise<string> => {
+    const { code, stdout, stderr } = await command(...args, '--state-dir', state);
+    if (code !== 0) throw new Error(`bulkhead ${args.join(' ')}: exit code ${code}\n${stdout}${stderr}`);
+    return stdout;
+  };
+  return {
+    state,
+    kubeconfig: join(state, 'admin.kubeconfig'),
+    up: async (...more) => {
+      await call('up', '--detach', ...options, ...more);
+    },
+    command: call,
+    status: async () => JSON.parse(await call('status', '--json')),
+    async [Symbol.asyncDispose]() {
+      await command('reset', '--yes', '--state-dir', state, '--kubeconfig', join(state, 'user.kubeconfig'));
+      rmSync(state, { recursive: true, force: true });
+    },
+  };
+}
