@@ -36,6 +36,9 @@ function alignClusterAddresses(object: MutableObject, old: KubeObject | undefine
     return;
   }
   const sameFirst = (spec.clusterIP ?? '') === (before.clusterIP ?? '');
+  // What is left out was given by the server: it stays.
+  if (sameFirst && spec.clusterIP && (spec.clusterIPs ?? []).length === 0 && before.clusterIPs !== undefined)
+    spec.clusterIPs = [...before.clusterIPs];
   const sameList = sameAddresses(spec.clusterIPs, before.clusterIPs);
   if (!sameFirst && sameList) {
     if (!spec.clusterIP) delete spec.clusterIPs;
