@@ -99,6 +99,14 @@ export const NOT_ACTED_ON: readonly Row[] = [
   },
   {
     group: '',
+    resource: 'secrets',
+    action: 'warn',
+    lacks: 'does not write service account tokens into secrets',
+    instead: 'ask for a token with kubectl create token',
+    when: (object) => object['type'] === 'kubernetes.io/service-account-token',
+  },
+  {
+    group: '',
     resource: 'services',
     action: 'warn',
     lacks: 'does not route service addresses',
