@@ -1,4 +1,5 @@
-// Keeps as many pods as a ReplicaSet asks for. Creates and deletes in bursts of 500, slowly at first; what it has done
+// Keeps as many pods as a ReplicaSet or a ReplicationController asks for: one loop for both, to which the older kind is
+// shown as the newer one. Creates and deletes in bursts of 500, slowly at first; what it has done
 // and not yet seen it keeps as expectations, so that a stale cache makes it neither create nor delete twice.
 
 import {
@@ -9,11 +10,12 @@ import {
   labelSelectorMatcher,
 } from '../../api/index.ts';
 import type { ReplicaSet } from '../../api/types/apps-v1.ts';
-import type { Pod } from '../../api/types/core-v1.ts';
+import type { Pod, ReplicationController } from '../../api/types/core-v1.ts';
 import {
   createEventRecorder,
   keyOf,
   type ReconcileResult,
+  type ResourceType,
   resources,
   startController,
 } from '../../client/index.ts';
@@ -33,21 +35,52 @@ import {
 import { nextAvailability, replicaSetStatus, sameStatus } from './status.ts';
 
 const BURST = 500;
-const type = resources.replicaSets;
+
+/** A kind whose objects ask for a number of pods, and how they look as a ReplicaSet. */
+interface ReplicaKind<T extends ReplicaSet | ReplicationController> {
+  readonly controller: string;
+  readonly type: ResourceType<T>;
+  view(object: T): ReplicaSet;
+}
 
 export function startReplicaSetController(context: ControllerContext): Running {
+  return startReplicaController(context, {
+    controller: 'replicaset-controller',
+    type: resources.replicaSets,
+    view: (set) => set,
+  });
+}
+
+export function startReplicationController(context: ControllerContext): Running {
+  return startReplicaController(context, {
+    controller: 'replication-controller',
+    type: resources.replicationControllers,
+    view: ({ metadata, spec, status }) => ({
+      metadata,
+      spec: { ...spec, selector: { matchLabels: spec.selector ?? {} } },
+      status,
+    }),
+  });
+}
+
+function startReplicaController<T extends ReplicaSet | ReplicationController>(
+  context: ControllerContext,
+  { controller: name, type, view }: ReplicaKind<T>,
+): Running {
   const { client, clock, logger } = context;
+  // What references to owners are made from: the kind is what counts, and the view has the other's shape.
+  const ownerType = type as ResourceType as ResourceType<ReplicaSet>;
   const sets = client.informers.informer(type);
   const pods = client.informers.informer(resources.pods);
   const podsByController = pods.index(byController);
   const setsByController = sets.index(byController);
-  const recorder = createEventRecorder({ client, component: 'replicaset-controller', clock, logger });
+  const recorder = createEventRecorder({ client, component: name, clock, logger });
   const expectations = new Expectations(clock);
-  const control = { client, recorder, ownerType: type };
+  const control = { client, recorder, ownerType };
   const ready = allSynced(sets, pods);
 
   const controller = startController({
-    name: 'replicaset-controller',
+    name,
     clock,
     logger,
     concurrency: 5,
@@ -61,12 +94,12 @@ export function startReplicaSetController(context: ControllerContext): Running {
     const reference = controllerOf(pod);
     if (reference?.kind !== type.kind) return undefined;
     const set = sets.lister.find(pod.metadata.namespace, reference.name);
-    return set?.metadata.uid === reference.uid ? set : undefined;
+    return set?.metadata.uid === reference.uid ? view(set) : undefined;
   }
 
   function enqueueMatching(pod: Pod): void {
     for (const set of sets.lister.values(pod.metadata.namespace)) {
-      const selector = labelSelectorMatcher(set.spec.selector);
+      const selector = labelSelectorMatcher(view(set).spec.selector);
       if (!selector.empty && selector.matches(pod.metadata.labels)) queue.add(keyOf(set));
     }
   }
@@ -121,17 +154,18 @@ export function startReplicaSetController(context: ControllerContext): Running {
   });
 
   async function reconcile(key: string): Promise<ReconcileResult | undefined> {
-    const set = sets.lister.get(key);
-    if (!set) {
+    const object = sets.lister.get(key);
+    if (!object) {
       expectations.forget(key);
       return undefined;
     }
+    const set = view(object);
     const mayManage = expectations.satisfied(key);
     const candidates = podsOf(podsByController, set).filter((pod) => !isPodTerminal(pod));
     const owned = await claim(candidates, {
       client,
       owner: set,
-      ownerType: type,
+      ownerType,
       type: resources.pods,
       selector: labelSelectorMatcher(set.spec.selector),
       adoptable: isPodActive,
@@ -145,7 +179,7 @@ export function startReplicaSetController(context: ControllerContext): Running {
       if (error !== undefined) failure = { error, missing };
     }
     const status = replicaSetStatus(set, active, terminating, failure, clock.now());
-    await writeStatus(set, status);
+    await writeStatus(object, status);
     if (failure) throw failure.error;
     const next = nextAvailability(active, set.spec.minReadySeconds ?? 0, clock.now());
     return next === undefined ? undefined : { requeueAfterMs: next };
@@ -154,7 +188,7 @@ export function startReplicaSetController(context: ControllerContext): Running {
   /** Resolves with the first error. */
   async function create(set: ReplicaSet, key: string, missing: number): Promise<unknown> {
     const count = Math.min(missing, BURST);
-    const draft = podFromTemplate(set.spec.template ?? {}, set, type);
+    const draft = podFromTemplate(set.spec.template ?? {}, set, ownerType);
     expectations.expectCreations(key, count);
     const { succeeded, error } = await slowStart(count, async () => {
       try {
@@ -196,13 +230,15 @@ export function startReplicaSetController(context: ControllerContext): Running {
   /** Pods of all sets that share this one's controller: the generations of one Deployment are spread together. */
   function* related(set: ReplicaSet): Iterable<Pod> {
     const controller = controllerOf(set);
-    const siblings = controller ? setsByController.get(controller.uid) : [set];
+    const siblings: Iterable<{ metadata: ReplicaSet['metadata'] }> = controller
+      ? setsByController.get(controller.uid)
+      : [set];
     for (const sibling of siblings) yield* podsByController.get(sibling.metadata.uid);
   }
 
-  async function writeStatus(set: ReplicaSet, status: ReplicaSet['status']): Promise<void> {
-    if (status === undefined || sameStatus(set.status, status)) return;
-    await client.resource(type, set.metadata.namespace).updateStatus({ ...set, status });
+  async function writeStatus(object: T, status: ReplicaSet['status']): Promise<void> {
+    if (status === undefined || sameStatus(object.status, status)) return;
+    await client.resource(type, object.metadata.namespace).updateStatus({ ...object, status });
   }
 
   return {
