@@ -22,11 +22,6 @@ const ADMISSION = 'admissionregistration.k8s.io';
 const spec = (object: Record<string, unknown>): Record<string, unknown> =>
   (object['spec'] ?? {}) as Record<string, unknown>;
 
-const aggregates = (object: Record<string, unknown>): boolean => {
-  const { labels } = (object['metadata'] ?? {}) as { labels?: Record<string, string> };
-  return Object.keys(labels ?? {}).some((key) => key.startsWith('rbac.authorization.k8s.io/aggregate-to-'));
-};
-
 export const NOT_ACTED_ON: readonly Row[] = [
   {
     group: ADMISSION,
@@ -86,13 +81,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
   { group: '', resource: 'resourcequotas', action: 'warn', lacks: 'does not enforce resource quotas' },
   {
     group: '',
-    resource: 'replicationcontrollers',
-    action: 'warn',
-    lacks: 'has no replication controller',
-    instead: 'use a ReplicaSet or a Deployment',
-  },
-  {
-    group: '',
     resource: 'persistentvolumeclaims',
     action: 'warn',
     lacks: 'does not bind persistent volume claims',
@@ -113,9 +101,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
     instead: 'reach pods by their own addresses',
     when: (object) => spec(object)['type'] !== 'ExternalName',
   },
-  { group: 'apps', resource: 'statefulsets', action: 'warn', lacks: 'has no StatefulSet controller' },
-  { group: 'batch', resource: 'jobs', action: 'warn', lacks: 'has no Job controller' },
-  { group: 'batch', resource: 'cronjobs', action: 'warn', lacks: 'has no CronJob controller' },
   {
     group: 'autoscaling',
     resource: 'horizontalpodautoscalers',
@@ -128,14 +113,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
     resource: 'servicecidrs',
     action: 'warn',
     lacks: 'does not take service addresses from further ranges',
-  },
-  {
-    group: 'rbac.authorization.k8s.io',
-    resource: 'clusterroles',
-    action: 'warn',
-    lacks: 'does not gather the rules of cluster roles by their labels',
-    instead: 'list the rules in the role itself',
-    when: (object) => object['aggregationRule'] !== undefined || aggregates(object),
   },
   {
     group: 'flowcontrol.apiserver.k8s.io',
