@@ -76,3 +76,21 @@ export function statusErrors(before: Manifest, after: Manifest): string[] {
     fieldErrorText,
   );
 }
+
+/** A copy with other values at some paths (`spec.containers[0].image`); undefined takes the field away. */
+export function changed(manifest: Manifest, changes: Readonly<Record<string, unknown>>): Manifest {
+  const copy = structuredClone(manifest) as unknown as Record<string, unknown>;
+  for (const [path, value] of Object.entries(changes)) {
+    const steps = path.replaceAll(/\[(\d+)\]/g, '.$1').split('.');
+    const last = steps.pop()!;
+    let here = copy;
+    for (const [i, step] of steps.entries()) {
+      const next = steps[i + 1] ?? last;
+      here[step] ??= /^\d+$/.test(next) ? [] : {};
+      here = here[step] as Record<string, unknown>;
+    }
+    if (value === undefined) delete here[last];
+    else here[last] = value;
+  }
+  return copy as Manifest;
+}
