@@ -65,7 +65,7 @@ type Phase = 'syncing' | 'terminating' | 'terminated' | 'gone';
 export class PodWorker {
   readonly uid: string;
   readonly #context: WorkerContext;
-  readonly #memory: PodMemory = { waiting: new Map(), starting: new Set() };
+  readonly #memory: PodMemory = { waiting: new Map(), starting: new Set(), prepared: false };
   #pod: Pod;
   #phase: Phase = 'syncing';
   #admitted = false;

@@ -43,6 +43,17 @@ export interface PodMemory {
   readonly waiting: Map<string, WaitingReason>;
   /** Containers whose postStart hook runs. */
   readonly starting: Set<string>;
+  /** The pod's directory was made. */
+  prepared: boolean;
+}
+
+/** Waits for all, also when one fails; then rejects with the first failure. */
+async function allOf<T extends readonly unknown[]>(
+  work: readonly [...{ [K in keyof T]: Promise<T[K]> }],
+): Promise<T> {
+  const results = await Promise.allSettled(work);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T;
 }
 
 export interface SyncJob {
@@ -108,10 +119,14 @@ export class PodSyncer {
       events.pod(pod, 'Warning', 'NetworkNotReady', message);
       throw new SyncError(message);
     }
-    await this.#ensureCgroup(pod);
-    if (host.storage) await mkdir(podPaths(host.storage, pod).pod, { recursive: true, mode: 0o750 });
-    const volumes = await this.#mountVolumes(pod, signal);
-    const state = await states.get(pod.metadata.uid);
+    if (host.storage && !memory.prepared)
+      await mkdir(podPaths(host.storage, pod).pod, { recursive: true, mode: 0o750 });
+    memory.prepared = true;
+    const [volumes, state] = await allOf([
+      this.#mountVolumes(pod, signal),
+      states.get(pod.metadata.uid),
+      this.#ensureCgroup(pod),
+    ]);
     const actions = computeActions(pod, state, this.#options.probes);
     this.#forgetReasons(memory, actions);
     if (actions.killPod && !(await this.#endPresent(job, state, actions))) return undefined;

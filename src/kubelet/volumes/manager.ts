@@ -99,21 +99,25 @@ export class VolumeManager implements AsyncDisposable {
       this.#mounted.set(uid, mounted);
     }
     mounted.pod = pod;
-    for (const volume of pod.spec.volumes ?? []) {
-      if (mounted.made.has(volume.name)) continue;
-      try {
-        const path = await this.#make(pod, volume, signal);
-        if (path !== undefined) mounted.paths.set(volume.name, path);
-        mounted.made.add(volume.name);
-      } catch (error) {
-        if (signal.aborted || !(error instanceof Error)) throw error;
-        throw new VolumeError(`MountVolume.SetUp failed for volume "${volume.name}" : ${error.message}`, {
-          cause: error,
-        });
-      }
-    }
-    this.#scheduleRenewal(mounted);
+    const missing = (pod.spec.volumes ?? []).filter(({ name }) => !mounted.made.has(name));
+    const results = await Promise.allSettled(
+      missing.map((volume) => this.#mountOne(mounted, volume, signal)),
+    );
+    if (missing.length > 0) this.#scheduleRenewal(mounted);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
     return mounted.paths;
+  }
+
+  async #mountOne(mounted: Mounted, volume: Volume, signal: AbortSignal): Promise<void> {
+    try {
+      const path = await this.#make(mounted.pod, volume, signal);
+      if (path !== undefined) mounted.paths.set(volume.name, path);
+      mounted.made.add(volume.name);
+    } catch (error) {
+      if (signal.aborted || !(error instanceof Error)) throw error;
+      const message = `MountVolume.SetUp failed for volume "${volume.name}" : ${error.message}`;
+      throw new VolumeError(message, { cause: error });
+    }
   }
 
   /** A ConfigMap, Secret or the pod itself changed: brings the files up to date in the background. */
