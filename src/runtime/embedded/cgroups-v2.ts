@@ -106,7 +106,7 @@ export class CgroupV2 implements CgroupManager {
       // Made anew under the same name, it has nothing enabled yet.
       if (await makeDirectory(directory)) this.#enabled.delete(directory);
     }
-    await this.#enable(directory);
+    // Not in the last one: with controllers enabled for those below, it would take no processes itself.
     await this.update(checked, resources);
   }
 
