@@ -268,7 +268,9 @@ class ServedRequest {
       this.#count(200, true);
       return;
     }
-    const form = negotiate(accept, { watch: false, transforms: true, pretty: this.#pretty });
+    // Reviews and their like are answers, not objects: there is no table of them.
+    const transforms = definition.verbs.includes('get');
+    const form = negotiate(accept, { watch: false, transforms, pretty: this.#pretty });
     const body = HAS_BODY.has(info.verb) ? await this.#body(maxBodyBytes) : undefined;
     const pending = dispatcher.call(known, definition, body);
     const answer = pending instanceof Promise ? await pending : pending;
@@ -329,10 +331,10 @@ class ServedRequest {
   }
 }
 
-const READ_ONLY: ReadonlySet<string> = new Set(['get', 'list', 'watch', 'head', 'options']);
-const HAS_BODY: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete', 'deletecollection']);
 /** Reasons of answers above 500 that say nothing against the server: what was asked for is not there yet. */
 const NO_FAULT: ReadonlySet<string> = new Set(['ServiceUnavailable', 'Timeout']);
+const READ_ONLY: ReadonlySet<string> = new Set(['get', 'list', 'watch', 'head', 'options']);
+const HAS_BODY: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete', 'deletecollection']);
 
 function header(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value.join(', ') : value;
