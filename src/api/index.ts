@@ -1,6 +1,7 @@
 // The public face of the object model: what other components may import.
 
 export { compareVersions, createCatalog, type MutableResourceCatalog, storageKeyPrefix } from './catalog.ts';
+export * from './cron.ts';
 export { defaultObject } from './defaults/index.ts';
 export * from './definition.ts';
 export * from './errors.ts';

@@ -4,6 +4,7 @@
 import type { Client } from '../client/index.ts';
 import type { Running, StartOptions } from '../component/index.ts';
 import { silentLogger } from '../component/index.ts';
+import { startClusterRoleAggregation } from './cluster-role-aggregation.ts';
 import {
   type ControllerContext,
   type ControllerSettings,
@@ -11,6 +12,7 @@ import {
   disposeAll,
   type StartController,
 } from './context.ts';
+import { startCronJobController } from './cronjob/cronjob.ts';
 import { startDaemonSetController } from './daemonset/daemonset.ts';
 import { startDeploymentController } from './deployment/deployment.ts';
 import { startEndpointsController } from './endpoints/endpoints.ts';
@@ -21,10 +23,11 @@ import { startNamespaceController } from './namespace/namespace.ts';
 import { startNodeLifecycleController } from './node-lifecycle/node-lifecycle.ts';
 import { startTaintEvictionController } from './node-lifecycle/taint-eviction.ts';
 import { startPodGarbageCollector } from './pod-gc/pod-gc.ts';
-import { startReplicaSetController } from './replicaset/replicaset.ts';
+import { startReplicaSetController, startReplicationController } from './replicaset/replicaset.ts';
 import { startRootCaPublisher } from './root-ca-publisher.ts';
 import { startServiceAccountController } from './service-account.ts';
 import { startStatefulSetController } from './statefulset/statefulset.ts';
+import { startTtlAfterFinishedController } from './ttl-after-finished.ts';
 
 /** By upstream's names (`--controllers`), in the order in which they are started. */
 const controllers = {
@@ -36,11 +39,15 @@ const controllers = {
   'taint-eviction-controller': startTaintEvictionController,
   'pod-garbage-collector-controller': startPodGarbageCollector,
   'replicaset-controller': startReplicaSetController,
+  'replicationcontroller-controller': startReplicationController,
   'deployment-controller': startDeploymentController,
   'job-controller': startJobController,
+  'cronjob-controller': startCronJobController,
+  'ttl-after-finished-controller': startTtlAfterFinishedController,
   'statefulset-controller': startStatefulSetController,
   'endpointslice-controller': startEndpointSliceController,
   'endpoints-controller': startEndpointsController,
+  'clusterrole-aggregation-controller': startClusterRoleAggregation,
   'daemonset-controller': startDaemonSetController,
 } as const satisfies Record<string, StartController>;
 

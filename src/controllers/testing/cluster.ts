@@ -20,8 +20,8 @@ export interface TestCluster extends AsyncDisposable {
   podsEnd: boolean;
   /** Lets everything happen that happens without time passing. */
   settle(): Promise<void>;
-  /** Moves the clock, in steps of at most a second, and lets everything happen. */
-  advance(ms: number): Promise<void>;
+  /** Moves the clock, in steps of at most a second unless told, and lets everything happen. */
+  advance(ms: number, stepMs?: number): Promise<void>;
   pods(namespace?: string): Promise<readonly Pod[]>;
   /** `reason: message` of all events about the object, oldest first. */
   events(name: string): Promise<string[]>;
@@ -49,10 +49,10 @@ export async function startTestCluster(
     podsBecome: () => 'ready',
     podsEnd: true,
     settle: () => settle(60),
-    async advance(ms) {
+    async advance(ms, stepMs = 1000) {
       await settle(60);
-      for (let left = ms; left > 0; left -= 1000) {
-        await clock.advance(Math.min(1000, left));
+      for (let left = ms; left > 0; left -= stepMs) {
+        await clock.advance(Math.min(stepMs, left));
         await settle(30);
       }
       await settle(60);
