@@ -101,10 +101,10 @@ function writtenEnd(content: Buffer): number {
 }
 
 describe('damaged files', () => {
-  test('3,000 random bit flips are each refused or without effect, and never served', async () => {
+  test('2,000 random bit flips are each refused or without effect, and never served', async () => {
     const prepared = await prepare();
     let refused = 0;
-    for (let i = 0; i < 3_000; i++) {
+    for (let i = 0; i < 2_000; i++) {
       const disk = prepared.disk.copy();
       const name = prepared.names[Math.floor(random() * prepared.names.length)]!;
       const content = disk.content(name);
@@ -126,7 +126,7 @@ describe('damaged files', () => {
         refused++;
       }
     }
-    assert.ok(refused > 1_500, `${refused} refused`);
+    assert.ok(refused > 1_000, `${refused} refused`);
   });
 
   test('a damaged record in the middle names file and offset and a way out, which works', async () => {

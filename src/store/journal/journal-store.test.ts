@@ -54,5 +54,5 @@ testStoreConformance(
       openJournalStore({ directory: '/store', clock, files: disk.mount(), ...SMALL }),
     );
   },
-  { propertyRuns: 150 },
+  { propertyRuns: 80 },
 );

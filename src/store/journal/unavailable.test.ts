@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ManualClock } from '../../component/index.ts';
 import { seededRandom } from '../conformance/model.ts';
 import { type Store, StoreUnavailableError } from '../store.ts';
 import { openJournalStore } from './journal-store.ts';
@@ -137,6 +138,28 @@ test('a second store on the same directory is refused with the pid of the first,
   } finally {
     await rm(directory, { recursive: true });
   }
+});
+
+test('a lease that runs out while the disk is full takes its keys as soon as there is space', async () => {
+  const disk = newDisk();
+  const clock = new ManualClock();
+  await using store = await openJournalStore({ directory: '/store', files: disk.mount(), clock });
+  const { id } = await store.grantLease(5_000);
+  const value = Buffer.from('v');
+  await store.txn({ compare: [], operations: [{ type: 'put', key: '/a', value, lease: id }] });
+  disk.fault = (operation, name) => {
+    if (operation === 'write' || operation === 'open') throw systemError('ENOSPC', name);
+  };
+  // The retry is timed from the refusal, which takes turns of the event loop of its own.
+  for (let i = 0; i < 10; i++) await clock.advance(1_000);
+  assert.ok((await store.get('/a')).kv);
+  const gone = new Promise<void>((resolve) => {
+    void store.watch({ range: { start: '/a' } }, { events: () => resolve(), end() {} });
+  });
+  disk.fault = () => {};
+  const deadline = performance.now() + 10_000;
+  while ((await store.get('/a')).kv !== undefined && performance.now() < deadline) await clock.advance(1_000);
+  await gone;
 });
 
 // A real file system that is really full. Mounting takes root; the mount lives in a namespace of the child's own.

@@ -20,6 +20,7 @@ import {
   type Operation,
   type StoreEvent,
 } from '../store.ts';
+import { ChangeLog } from './change-log.ts';
 import { isDeleted, KeyIndex } from './key-index.ts';
 import { checkBound, checkKey, orderKey } from './key-order.ts';
 
@@ -54,7 +55,7 @@ const NO_VALUE = new Uint8Array(0);
 export class Keyspace {
   readonly #index = new KeyIndex();
   /** Every change since compactRevision, in order. */
-  #log: StoreEvent[] = [];
+  readonly #log = new ChangeLog();
   /** The newest decided state of each key that has one which is not yet applied. */
   readonly #pending = new Map<string, KeyValue>();
   #revision = 0;
@@ -123,7 +124,7 @@ export class Keyspace {
   /** Every change in the log from a revision on, in order. Throws CompactedError when some of them are gone. */
   changesFrom(revision: number): readonly StoreEvent[] {
     if (revision <= this.#compactRevision) throw new CompactedError(this.#compactRevision);
-    return this.#log.slice(firstFrom(this.#log, revision));
+    return this.#log.from(revision);
   }
 
   #readRevision(revision: number | undefined): number {
@@ -224,23 +225,21 @@ export class Keyspace {
    * True when there is more to do.
    */
   purge(budget: number): boolean {
-    const log = this.#log;
-    let done = 0;
-    for (; done < log.length && done < budget; done++) {
-      const { type, kv } = log[done]!;
-      if (kv.modRevision > this.#compactRevision) break;
-      const order = orderKey(kv.key);
+    for (let looked = 0; ; looked++) {
+      const change = this.#log.first();
+      if (change === undefined || change.kv.modRevision > this.#compactRevision) return false;
+      if (looked >= budget) return true;
+      this.#log.shift();
+      const order = orderKey(change.kv.key);
       const entry = this.#index.find(order);
       if (entry === undefined) continue;
       for (const dropped of entry.dropReplaced(this.#compactRevision))
         this.#retainedBytes -= stateBytes(dropped);
-      if (type === 'delete' && entry.current === kv) {
+      if (change.type === 'delete' && entry.current === change.kv) {
         this.#index.remove(order);
-        this.#retainedBytes -= stateBytes(kv);
+        this.#retainedBytes -= stateBytes(change.kv);
       }
     }
-    if (done > 0) this.#log.splice(0, done);
-    return this.#log.length > 0 && this.#log[0]!.kv.modRevision <= this.#compactRevision;
   }
 
   // ---- snapshots ----
@@ -326,16 +325,4 @@ export function checkRange(range: KeyRange): void {
     checkBound(range.start);
     checkBound(range.end);
   }
-}
-
-/** The position of the first event at or after a revision. */
-function firstFrom(log: readonly StoreEvent[], revision: number): number {
-  let low = 0;
-  let high = log.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (log[middle]!.kv.modRevision < revision) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
