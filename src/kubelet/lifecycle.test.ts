@@ -438,3 +438,160 @@ test('memory pressure shows on the node and ends the pod that uses most beyond i
     assert.equal(status.conditions?.find(({ type }) => type === 'MemoryPressure')?.status, 'True');
   });
 });
+
+test('a pod whose sandbox is lost gets another one, and its containers start again', async () => {
+  await using node = await startTestNode();
+  const { metadata } = await node.createPod({
+    name: 'web',
+    spec: { initContainers: [{ name: 'init', image: 'busybox:1' }] },
+  });
+  const before = await waitFor(node, 'web', running);
+  const [sandbox] = await node.runtime.listPodSandboxes({ podUid: metadata.uid });
+  await node.runtime.stopPodSandbox(sandbox!.id);
+  await waitFor(node, 'web', (pod) => {
+    running(pod);
+    assert.equal(only(pod).restartCount, 1);
+    assert.ok(only(pod).state?.running);
+    assert.notEqual(pod.status.podIP, before.status.podIP);
+    assert.equal(pod.status.initContainerStatuses?.[0]?.state?.terminated?.exitCode, 0);
+  });
+  await eventually(async () => {
+    const events = await node.events('web');
+    assert.ok(events.includes('SandboxChanged: Pod sandbox changed, it will be killed and re-created.'));
+  });
+});
+
+test('a readiness gate holds the pod back until its condition is true', async () => {
+  await using node = await startTestNode();
+  await node.createPod({ name: 'web', spec: { readinessGates: [{ conditionType: 'example.com/ok' }] } });
+  const ready = (pod: Pod) => pod.status.conditions?.find(({ type }) => type === 'Ready');
+  await waitFor(node, 'web', (pod) => {
+    assert.equal(ready(pod)?.reason, 'ReadinessGatesNotReady');
+    assert.equal(
+      ready(pod)?.message,
+      'corresponding condition of pod readiness gate "example.com/ok" does not exist.',
+    );
+  });
+  await node.client
+    .resource(resources.pods, 'default')
+    .patch(
+      'web',
+      { type: 'strategic', patch: { status: { conditions: [{ type: 'example.com/ok', status: 'True' }] } } },
+      { subresource: 'status' },
+    );
+  await waitFor(node, 'web', (pod) => {
+    assert.equal(ready(pod)?.status, 'True');
+    assert.equal(pod.status.conditions?.find(({ type }) => type === 'example.com/ok')?.status, 'True');
+  });
+});
+
+test('a preStop hook runs first and its time counts against the grace period', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({
+    name: 'web',
+    annotations: { 'simulation.bulkhead.dev/stop-delay': '1h' },
+    spec: {
+      containers: [{ name: 'web', image: 'nginx:1.29', lifecycle: { preStop: { sleep: { seconds: 20 } } } }],
+    },
+  });
+  await waitFor(node, 'web', running);
+  await node.client.resource(resources.pods, 'default').delete('web');
+  await eventually(async () =>
+    assert.ok((await node.events('web')).includes('Killing: Stopping container web')),
+  );
+  await pass(clock, 28);
+  assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1);
+  await pass(clock, 3);
+  await eventually(async () => assert.equal((await node.runtime.listContainers()).length, 0));
+});
+
+test('a container does not count as running while its postStart hook runs', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({
+    name: 'web',
+    spec: {
+      containers: [{ name: 'web', image: 'nginx:1.29', lifecycle: { postStart: { sleep: { seconds: 5 } } } }],
+    },
+  });
+  await eventually(async () =>
+    assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1),
+  );
+  await pass(clock, 2);
+  const pod = await node.getPod('web');
+  assert.equal(pod.status.phase, 'Pending');
+  assert.equal(only(pod).state?.waiting?.reason, 'ContainerCreating');
+  await pass(clock, 4);
+  await waitFor(node, 'web', running);
+});
+
+test('an ephemeral container joins a running pod and does not change what it is', async () => {
+  await using node = await startTestNode();
+  await node.createPod({ name: 'web' });
+  const pod = await waitFor(node, 'web', running);
+  await node.client.resource(resources.pods, 'default').update({
+    ...pod,
+    spec: {
+      ...pod.spec,
+      ephemeralContainers: [{ name: 'debug', image: 'busybox:1', targetContainerName: 'web' }],
+    },
+  });
+  const after = await waitFor(node, 'web', (p) =>
+    assert.ok(p.status.ephemeralContainerStatuses?.[0]?.state?.running),
+  );
+  assert.equal(after.status.phase, 'Running');
+  assert.equal(only(after).containerID, only(pod).containerID);
+});
+
+test('a deleted pod that never started goes from the API at once', async () => {
+  await using node = await startTestNode();
+  await node.createPod({
+    name: 'stuck',
+    spec: { volumes: [{ name: 'v', configMap: { name: 'absent' } }] },
+  });
+  await eventually(async () =>
+    assert.ok((await node.events('stuck')).some((event) => event.includes('configmap "absent" not found'))),
+  );
+  await node.client.resource(resources.pods, 'default').delete('stuck');
+  await eventually(() => assert.rejects(node.getPod('stuck'), /not found/));
+});
+
+test('the status of a pod is sent again when somebody else changes it', async () => {
+  await using node = await startTestNode();
+  await node.createPod({ name: 'web' });
+  await waitFor(node, 'web', running);
+  await node.client
+    .resource(resources.pods, 'default')
+    .patch('web', { type: 'merge', patch: { status: { phase: 'Pending' } } }, { subresource: 'status' });
+  await waitFor(node, 'web', running);
+});
+
+test('the status survives an API server that fails for a while', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  let failing = true;
+  node.api.intercept = (call) => {
+    if (failing && call.verb === 'patch' && call.resource.resource === 'pods')
+      throw new Error('connection refused');
+    return undefined;
+  };
+  await node.createPod({ name: 'web' });
+  await eventually(async () =>
+    assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1),
+  );
+  await pass(clock, 3);
+  assert.equal((await node.getPod('web')).status?.phase, undefined);
+  failing = false;
+  await pass(clock, 15);
+  await waitFor(node, 'web', running);
+});
+
+test('a node that was deleted is registered again', async () => {
+  await using node = await startTestNode();
+  const nodes = node.client.resource(resources.nodes);
+  await eventually(async () => assert.equal((await nodes.get('node-1')).status.conditions?.length, 4));
+  const { metadata } = await nodes.get('node-1');
+  await nodes.delete('node-1');
+  await eventually(async () => assert.notEqual((await nodes.get('node-1')).metadata.uid, metadata.uid));
+});

@@ -305,7 +305,6 @@ function withoutRecord(pod: Pod, container: Container, old: ContainerStatus | un
     image: container.image ?? '',
     imageID: '',
     ready: false,
-    started: false,
     restartCount: old?.restartCount ?? 0,
     state: { waiting: { reason: pod.spec.initContainers?.length ? 'PodInitializing' : 'ContainerCreating' } },
     lastState: old?.lastState ?? {},
@@ -344,7 +343,6 @@ function fromRecord(
     containerID: `${input.runtimeName}://${record.id}`,
     restartCount: lost ? old.restartCount + 1 : record.restartCount,
     ready: false,
-    started: false,
     state: stateOf(input, record, old),
     lastState: old && record.restartCount > 0 ? inheritedLastState(input, record, old) : {},
     ...(requests && { allocatedResources: requests }),
@@ -359,7 +357,10 @@ function fromRecord(
         },
       },
     }),
-    ...(stopSignal && { stopSignal: stopSignal as NonNullable<ContainerStatus['stopSignal']> }),
+    ...(stopSignal &&
+      container.lifecycle?.stopSignal && {
+        stopSignal: stopSignal as NonNullable<ContainerStatus['stopSignal']>,
+      }),
   };
 }
 
