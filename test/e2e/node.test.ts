@@ -218,13 +218,14 @@ describe('a cluster with real containers', { skip }, () => {
     ]);
     await k('wait', '--for=condition=Ready', 'pod/ticker', '--timeout=30s');
     const follow = k.spawn(['logs', '-f', 'ticker']);
+    const followed = once(follow, 'exit');
     let text = '';
     follow.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       text += chunk;
     });
     await eventually('all ticks arrive while following', () => assert.match(text, /tick 3/));
     await k('delete', 'pod', 'ticker', '--now');
-    await once(follow, 'exit');
+    await followed;
     await runPod('again', [container('echo life; sleep 0.2; exit 3')]);
     await eventually('the pod has restarted', async () => {
       assert.ok(((await pod('again')).status.containerStatuses?.[0]?.restartCount ?? 0) >= 1);
@@ -266,6 +267,7 @@ describe('a cluster with real containers', { skip }, () => {
     ]);
     await k('wait', '--for=condition=Ready', 'pod/echoer', '--timeout=30s');
     const attach = k.spawn(['attach', '-i', 'echoer']);
+    const detached = once(attach, 'exit');
     let text = '';
     attach.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       text += chunk;
@@ -273,7 +275,7 @@ describe('a cluster with real containers', { skip }, () => {
     attach.stdin.write('one\n');
     await eventually('the attached container answers', () => assert.match(text, /got one/));
     attach.stdin.end();
-    await once(attach, 'exit');
+    await detached;
 
     writeFileSync(join(work, 'file'), 'copied');
     // kubectl cp runs tar in the container, which busybox has.

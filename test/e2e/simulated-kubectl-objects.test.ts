@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { NOT_ACTED_ON } from '../../src/apiserver/admission/not-acted-on-yet.ts';
 import { eventually } from './support/eventually.ts';
 import type { Kubectl } from './support/kubectl.ts';
 import { type SimulatedCluster, startSimulated } from './support/simulated.ts';
@@ -60,21 +61,32 @@ describe('kubectl create', () => {
     await Promise.all(commands.map(create));
   });
 
-  it('warns of kinds that nothing acts on', async () => {
-    for (const [what, command] of [
-      ['Job', 'job once --image=busybox'],
-      ['CronJob', 'cronjob often --image=busybox --schedule=*/5_*_*_*_*'],
-      ['ResourceQuota', 'quota few --hard=pods=3'],
-      ['Ingress', 'ingress door --rule=a.example/x=inner:80'],
-      ['PodDisruptionBudget', 'poddisruptionbudget keep --selector=app=none --min-available=1'],
-    ] as const) {
-      const args = command.split(' ').map((arg) => arg.replaceAll('_', ' '));
-      const { code, stdout, stderr } = await kubectl.run(['-n', 'demo', 'create', ...args]);
-      assert.equal(code, 0, stderr);
-      assert.match(stdout, / created\n$/);
-      assert.match(stderr, new RegExp(`^Warning: ${what} is stored, but this version of Bulkhead .* yet`));
-    }
-    await inDemo('delete', 'job/once', 'cronjob/often', 'quota/few', 'ingress/door', 'pdb/keep');
+  it('warns of kinds that nothing acts on, and of no others', async () => {
+    await Promise.all(
+      (
+        [
+          ['jobs', 'job once --image=busybox'],
+          ['cronjobs', 'cronjob often --image=busybox --schedule=*/5_*_*_*_*'],
+          ['resourcequotas', 'quota few --hard=pods=3'],
+          ['ingresses', 'ingress door --rule=a.example/x=inner:80'],
+          ['poddisruptionbudgets', 'poddisruptionbudget keep --selector=app=none --min-available=1'],
+          ['configmaps', 'configmap silent'],
+        ] as const
+      ).map(async ([resource, command]) => {
+        const args = command.split(' ').map((arg) => arg.replaceAll('_', ' '));
+        const { code, stdout, stderr } = await kubectl.run(['-n', 'demo', 'create', ...args]);
+        assert.equal(code, 0, stderr);
+        assert.match(stdout, / created\n$/);
+        const row = NOT_ACTED_ON.find((one) => one.resource === resource);
+        if (row === undefined) assert.equal(stderr, '');
+        else
+          assert.match(
+            stderr,
+            new RegExp(`^Warning: \\w+ is stored, but this version of Bulkhead ${row.lacks} yet`),
+          );
+        await inDemo('delete', `${resource}/${args[1]}`, '--wait=false');
+      }),
+    );
   });
 
   it('refuses kinds that would protect nothing', async () => {
@@ -353,7 +365,8 @@ describe('kubectl describe', () => {
     );
     assert.match(deployment, /Available +True +MinimumReplicasAvailable/);
     assert.match(deployment, /ScalingReplicaSet .*Scaled up replica set web-\S+ from 0 to 2/);
-    const node = await kubectl('describe', 'node', 'node-0');
+    const nodeName = await inDemo('get', pod, '-o', 'jsonpath={.spec.nodeName}');
+    const node = await kubectl('describe', 'node', nodeName);
     assert.match(node, /^ +Ready +True .*KubeletReady +kubelet is posting ready status$/m);
     assert.match(node, /^Taints: +<none>$/m);
     assert.match(node, /^ {2}demo +web-\S+ /m);
