@@ -48,7 +48,8 @@ export class KindValidation {
     validateEnums(object, this.#schema, sets);
     if (sets.errors.length === 0) return findings.errors;
     const told = new Set(findings.errors.map((error) => error.field));
-    return [...findings.errors, ...sets.errors.filter((error) => !told.has(error.field))];
+    const isNews = (field: string) => !told.has(field) && !told.has(field.replace(/\[\d+\]$/, ''));
+    return [...findings.errors, ...sets.errors.filter((error) => isNews(error.field))];
   }
 
   validateNew(object: KubeObject): FieldError[] {
