@@ -281,7 +281,7 @@ describe('a service account’s token', () => {
     const client = bearer(token);
     await pass(clock, 590);
     assert.equal((await whoami(client)).status, 201);
-    await pass(clock, 11);
+    await pass(clock, 80); // a minute is granted to clocks that differ, as upstream does
     assert.equal((await whoami(client)).status, 401);
   });
 
