@@ -14,6 +14,7 @@ import type { UserInfo } from './chain.ts';
 import type { Dispatcher, KnownRequest } from './dispatcher.ts';
 import type { Paths } from './http/paths.ts';
 import { bookmarkMeta } from './http/watch-events.ts';
+import { asStatusError } from './registry/context.ts';
 import type { ObjectStore } from './registry/object-store.ts';
 import type { Answer } from './registry/request.ts';
 import type { WatchHandle } from './registry/watch.ts';
@@ -44,7 +45,6 @@ export function inProcessTransport(options: InProcessOptions, user: UserInfo): T
     async call(call) {
       call.signal?.throwIfAborted();
       const known = knownRequest(call, call.verb, call.name, call.subresource, user);
-      const { dispatcher, definition } = await resolve(known);
       const body =
         call.body === undefined
           ? undefined
@@ -53,25 +53,26 @@ export function inProcessTransport(options: InProcessOptions, user: UserInfo): T
               value: call.body,
               contentType: call.verb === 'patch' ? (call.patchType ?? '') : 'application/json',
             } as const);
-      return sharedValue(await dispatcher.call(known, definition, body));
+      return failingAsStatus(async () => {
+        const { dispatcher, definition } = await resolve(known);
+        return sharedValue(await dispatcher.call(known, definition, body));
+      });
     },
     async watch(call) {
       call.signal?.throwIfAborted();
       const known = knownRequest(call, 'watch', undefined, undefined, user);
-      const { dispatcher, definition } = await resolve(known);
-      let queue: EventQueue | undefined;
-      const handle = await dispatcher.watch(known, definition, (settings) => {
-        const timeoutMs = known.query.has('timeoutSeconds') ? settings.timeoutMs : undefined;
-        queue = new EventQueue(
-          options.objects.format(definition),
-          settings.allowBookmarks,
-          options.clock,
-          timeoutMs,
-        );
-        return queue;
+      return failingAsStatus(async () => {
+        const { dispatcher, definition } = await resolve(known);
+        let queue: EventQueue | undefined;
+        const handle = await dispatcher.watch(known, definition, (settings) => {
+          const timeoutMs = known.query.has('timeoutSeconds') ? settings.timeoutMs : undefined;
+          const format = options.objects.format(definition);
+          queue = new EventQueue(format, settings.allowBookmarks, options.clock, timeoutMs);
+          return queue;
+        });
+        queue!.start(handle, call.signal);
+        return queue!;
       });
-      queue!.start(handle, call.signal);
-      return queue!;
     },
     async raw({ method, path: target, headers = {}, signal }) {
       signal?.throwIfAborted();
@@ -98,6 +99,16 @@ export function inProcessTransport(options: InProcessOptions, user: UserInfo): T
       return { status: answer.status, headers: answered, body: answer.body };
     },
   };
+}
+
+/** A transport promises StatusErrors; an abort stays what it is. */
+async function failingAsStatus<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof Error && error.name === 'AbortError') throw error;
+    throw asStatusError(error);
+  }
 }
 
 function knownRequest(

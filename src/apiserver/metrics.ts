@@ -44,8 +44,8 @@ export class Metrics {
   readonly #requests = new Map<string, Count>();
   readonly #durations = new Map<string, Duration>();
   readonly #gauges: Gauge[] = [];
-  /** Requests under way, by kind. */
-  readonly inFlight = { mutating: 0, readOnly: 0, watches: 0 };
+  /** Watches under way. */
+  watches = 0;
 
   addGauge(gauge: Gauge): void {
     this.#gauges.push(gauge);
@@ -98,12 +98,8 @@ export class Metrics {
       'Response latency in seconds for each verb, dry run, group, version, resource, subresource and scope.',
     );
     for (const duration of this.#durations.values()) renderDuration(lines, duration);
-    heading(lines, 'apiserver_current_inflight_requests', 'gauge', 'Requests under way by kind.');
-    const { mutating, readOnly, watches } = this.inFlight;
-    lines.push(sample('apiserver_current_inflight_requests', { request_kind: 'mutating' }, mutating));
-    lines.push(sample('apiserver_current_inflight_requests', { request_kind: 'readOnly' }, readOnly));
     heading(lines, 'apiserver_longrunning_requests', 'gauge', 'Watches under way.');
-    lines.push(sample('apiserver_longrunning_requests', { verb: 'WATCH' }, watches));
+    lines.push(sample('apiserver_longrunning_requests', { verb: 'WATCH' }, this.watches));
     for (const gauge of this.#gauges) {
       heading(lines, gauge.name, gauge.type, gauge.help);
       for (const { labels, value } of gauge.values()) lines.push(sample(gauge.name, labels, value));

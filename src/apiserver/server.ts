@@ -171,6 +171,15 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
       clock,
     );
     stop.defer(() => inFlight.stop());
+    metrics.addGauge({
+      name: 'apiserver_current_inflight_requests',
+      help: 'Requests under way by kind.',
+      type: 'gauge',
+      values: () => [
+        { labels: { request_kind: 'mutating' }, value: inFlight.mutating },
+        { labels: { request_kind: 'readOnly' }, value: inFlight.readOnly },
+      ],
+    });
     const state: ServerState = { bootstrapped: false, bootstrapError: undefined, stopping: false };
     let front: Front | undefined;
     const url = (): string => options.advertiseUrl ?? urlOf(front?.address);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
-import { request as httpsRequest } from 'node:https';
+import { Agent, request as httpsRequest } from 'node:https';
 import { before, test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { silentLogger } from '../../component/index.ts';
@@ -183,4 +183,38 @@ test('close waits for answers under way and cuts those that do not end in time',
   await closing;
   await stuckClosed;
   assert.ok(exchanges.find((e) => e.target === '/stuck')!.closed);
+});
+
+test('close does not wait for connections that were kept alive', async () => {
+  const waiting: Exchange[] = [];
+  const arrived = Promise.withResolvers<void>();
+  const front = await openTestFront((exchange) => {
+    if (exchange.target === '/slow') {
+      waiting.push(exchange);
+      arrived.resolve();
+    } else exchange.respond(200, {}, []);
+  });
+  const agent = new Agent({ keepAlive: true, ca: authority.certificate });
+  const call = (path: string): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const request = httpsRequest(
+        { host: '127.0.0.1', port: front.address.port, path, agent },
+        (response) => {
+          response.resume();
+          response.once('end', () => resolve(response.statusCode ?? 0));
+        },
+      );
+      request.once('error', reject);
+      request.end();
+    });
+  await call('/quick');
+  const slow = call('/slow');
+  await arrived.promise;
+  const begun = performance.now();
+  const closed = front.close(30_000);
+  waiting[0]!.respond(200, {}, [Buffer.from('x')]);
+  assert.equal(await slow, 200);
+  await closed;
+  assert.ok(performance.now() - begun < 10_000);
+  agent.destroy();
 });

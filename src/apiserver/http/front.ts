@@ -39,8 +39,6 @@ export interface Front {
 
 const IDLE_MS = 90_000;
 const HEADERS_MS = 15_000;
-/** A whole request, body included, must have come by then. */
-const REQUEST_MS = 90_000;
 const MAX_HEADER_BYTES = 256 * 1024;
 const MAX_STREAMS = 1_000;
 const WINDOW_BYTES = 4 * 1024 * 1024;
@@ -50,6 +48,8 @@ export async function openFront(options: FrontOptions): Promise<Front> {
   const peers = new WeakMap<TLSSocket, Peer>();
   const sockets = new Set<TLSSocket>();
   const sessions = new Set<ServerHttp2Session>();
+  const responses = new Set<ServerResponse>();
+  let closing = false;
 
   const peerOf = (socket: TLSSocket): Peer => {
     let peer = peers.get(socket);
@@ -103,7 +103,8 @@ export async function openFront(options: FrontOptions): Promise<Front> {
     ALPNProtocols: ['h2', 'http/1.1'],
     handshakeTimeout: HEADERS_MS,
     headersTimeout: HEADERS_MS,
-    requestTimeout: REQUEST_MS,
+    // Bodies are timed by whoever reads them: what is streamed to a pod may take as long as it likes.
+    requestTimeout: 0,
     keepAliveTimeout: IDLE_MS,
     connectionsCheckingInterval: 5_000,
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -123,6 +124,12 @@ export async function openFront(options: FrontOptions): Promise<Front> {
     else for (const listener of http1Connection) listener.call(server, socket);
   });
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    responses.add(response);
+    response.once('close', () => {
+      responses.delete(response);
+      // Its connection would wait for another request.
+      if (closing) setImmediate(() => server.closeIdleConnections());
+    });
     onExchange(new Http1Exchange(request, response, peerOf(request.socket as TLSSocket)));
   });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
@@ -160,6 +167,8 @@ export async function openFront(options: FrontOptions): Promise<Front> {
       });
     },
     async close(graceMs) {
+      closing = true;
+      for (const response of responses) if (!response.headersSent) response.shouldKeepAlive = false;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const session of sessions) session.close();
       server.closeIdleConnections();

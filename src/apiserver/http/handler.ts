@@ -3,6 +3,7 @@
 // Whatever goes wrong becomes a Status; an exception that is none becomes a 500 and a line in the log.
 
 import { randomUUID } from 'node:crypto';
+import type { ResourceDefinition } from '../../api/definition.ts';
 import { badRequest, StatusError, tooManyRequests, unauthorized } from '../../api/errors.ts';
 import type { Clock, Logger } from '../../component/index.ts';
 import type { Authenticator, UserInfo } from '../chain.ts';
@@ -92,6 +93,7 @@ class ServedRequest {
   #warnings: string[] | undefined;
   #controller: AbortController | undefined;
   #info: RequestInfo | undefined;
+  #definition: ResourceDefinition | undefined;
   #query = emptyQuery;
   #pretty = false;
 
@@ -181,7 +183,7 @@ class ServedRequest {
   }
 
   #enter(info: RequestInfo, user: UserInfo): InFlightRequest {
-    const { inFlight, metrics } = this.#options;
+    const { inFlight } = this.#options;
     const mutating = !READ_ONLY.has(info.verb);
     // Whoever must mend an overloaded server is let in, and whoever asks whether it lives.
     const exempt = user.groups.includes('system:masters') || healthPath(info.path) !== undefined;
@@ -190,8 +192,6 @@ class ServedRequest {
       timeoutMs: timeoutOf(this.#query),
     });
     if (entered === undefined) throw tooManyRequests('too many requests, please try again later.', 1);
-    metrics.inFlight.mutating = inFlight.mutating;
-    metrics.inFlight.readOnly = inFlight.readOnly;
     return entered;
   }
 
@@ -246,6 +246,7 @@ class ServedRequest {
     const exchange = this.#exchange;
     const { info, query } = known;
     const definition = dispatcher.definition(info);
+    this.#definition = definition;
     if (definition === undefined) {
       const { status, headers, body } = notFound();
       await this.#send(status, headers, [body]);
@@ -327,7 +328,8 @@ class ServedRequest {
   #count(code: number, longRunning: boolean): void {
     const { clock, metrics } = this.#options;
     const seconds = (clock.monotonic() - this.#started) / 1000;
-    metrics.countRequest(labelsOf(this.#info, this.#query), code, seconds, longRunning);
+    const labels = labelsOf(this.#info, this.#definition, this.#query);
+    metrics.countRequest(labels, code, seconds, longRunning);
   }
 }
 
@@ -394,25 +396,41 @@ function warningHeader(message: string): string {
   return `299 - "${Buffer.from(text, 'utf8').toString('latin1')}"`;
 }
 
-function labelsOf(info: RequestInfo | undefined, query: URLSearchParams): RequestLabels {
+/** Only what is served may become a label: a client must not fill the memory with what it makes up. */
+function labelsOf(
+  info: RequestInfo | undefined,
+  definition: ResourceDefinition | undefined,
+  query: URLSearchParams,
+): RequestLabels {
   if (info === undefined) return NO_LABELS;
-  if (!info.isResourceRequest)
-    return { ...NO_LABELS, verb: info.verb.toUpperCase(), subresource: pathLabel(info.path) };
-  const { verb, group, version, resource, subresource, namespace, parts } = info;
+  const verb = VERB_LABELS[info.verb] ?? '';
+  if (!info.isResourceRequest) return { ...NO_LABELS, verb, subresource: pathLabel(info.path) };
+  if (definition === undefined) return { ...NO_LABELS, verb };
+  const { group, version, resource } = definition;
   return {
-    verb: UPSTREAM_VERBS[verb] ?? verb.toUpperCase(),
+    verb,
     group,
     version,
     resource,
-    subresource,
-    scope: parts.length > 1 || verb === 'create' ? 'resource' : namespace === '' ? 'cluster' : 'namespace',
+    subresource: definition.subresources.has(info.subresource) ? info.subresource : '',
+    scope:
+      info.parts.length > 1 || verb === 'POST' ? 'resource' : info.namespace === '' ? 'cluster' : 'namespace',
     dryRun: query.size > 0 && query.has('dryRun'),
   };
 }
 
-const UPSTREAM_VERBS: Readonly<Record<string, string>> = {
+const VERB_LABELS: Readonly<Record<string, string>> = {
+  get: 'GET',
+  head: 'HEAD',
+  options: 'OPTIONS',
+  post: 'POST',
+  put: 'PUT',
+  list: 'LIST',
+  watch: 'WATCH',
   create: 'POST',
   update: 'PUT',
+  patch: 'PATCH',
+  delete: 'DELETE',
   deletecollection: 'DELETECOLLECTION',
 };
 
@@ -427,7 +445,6 @@ const KNOWN_PATHS = new Set([
   '/apis',
 ]);
 
-/** Only paths that exist may become labels: a client must not fill the memory with others. */
 function pathLabel(path: string): string {
   if (KNOWN_PATHS.has(path)) return path;
   return path.startsWith('/openapi/v3') ? '/openapi/v3' : '';

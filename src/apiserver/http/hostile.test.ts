@@ -311,6 +311,17 @@ test('a watcher that does not read does not hold up the others or grow without e
   await stillServes();
 });
 
+test('what a client makes up does not become a metric', async () => {
+  for (let i = 0; i < 50; i++) {
+    await client.call({ path: `/api/v1/namespaces/default/made-up-${i}` });
+    await client.call({ path: `/apis/made-up-${i}.example.com/v1/things` });
+    await client.call({ path: `/made-up-${i}` });
+    await client.call({ method: `MADEUP${i}`, path: CONFIG_MAPS });
+  }
+  const metrics = (await client.call({ path: '/metrics' })).body.toString();
+  assert.doesNotMatch(metrics, /made-?up/i);
+});
+
 test('more requests than may be under way at once are told to come back', async () => {
   await using small = await startTestServer({
     listen: true,

@@ -66,12 +66,12 @@ export class Watches {
     });
     const opened = stream!;
     this.#open.add(opened);
-    metrics.inFlight.watches++;
+    metrics.watches++;
     opened.start(handle);
     if (this.#stopped) opened.end();
     await over.promise;
     this.#open.delete(opened);
-    metrics.inFlight.watches--;
+    metrics.watches--;
   }
 
   /** Ends all watches, and those that come from now on. */
