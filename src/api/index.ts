@@ -1,6 +1,13 @@
 // The public face of the object model: what other components may import.
 
 export { compareVersions, createCatalog, type MutableResourceCatalog, storageKeyPrefix } from './catalog.ts';
+export {
+  columnsFor,
+  humanDuration,
+  type KindTable,
+  podStatusText,
+  rowConditions,
+} from './columns/index.ts';
 export * from './cron.ts';
 export { defaultObject } from './defaults/index.ts';
 export * from './definition.ts';
@@ -27,4 +34,14 @@ export * from './schema/encode.ts';
 export { zeroValue } from './schema/normalise.ts';
 export * from './schema/time.ts';
 export type * from './schema/type-schema.ts';
+export { strategyFor } from './strategies/index.ts';
 export * from './transport.ts';
+export {
+  Findings,
+  labelName,
+  type NameRule,
+  pathName,
+  subdomainName,
+  validateObjectMeta,
+  validationFor,
+} from './validation/index.ts';

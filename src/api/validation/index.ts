@@ -23,7 +23,9 @@ import { resourceRules } from './resource.ts';
 import { schedulingRules } from './scheduling.ts';
 import { storageRules } from './storage.ts';
 
+export { Findings } from './findings.ts';
 export type { KindValidation } from './kind.ts';
+export { labelName, type NameRule, pathName, subdomainName, validateObjectMeta } from './object-meta.ts';
 
 const groups: Readonly<Record<string, Readonly<Record<string, AnyRules>>>> = {
   '': coreRules,
