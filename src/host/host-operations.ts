@@ -78,6 +78,7 @@ export interface ExecRequest {
 /** A running `watchTable`. */
 export type TableWatch = Disposable;
 
+const WATCH_RETRY_MS = 1000;
 const DEFAULT_OUTPUT_LIMIT = 16 << 20;
 
 export class HostOperations implements Running {
@@ -183,8 +184,9 @@ export class HostOperations implements Running {
     const again = (): void => {
       if (disposed || this.#process.stopping) return;
       connect().then(lost, (error: unknown) => {
-        if (!this.#process.stopping)
-          this.#logger.error({ err: error, table: name }, 'the table is not watched any more');
+        if (disposed || this.#process.stopping) return;
+        this.#logger.error({ err: error, table: name }, 'the table is not watched; trying again');
+        this.#process.clock.setTimer(WATCH_RETRY_MS, again, { unref: true });
       });
     };
     await connect();

@@ -68,6 +68,10 @@ export class HostProcess {
     this.#started.catch(() => {});
   }
 
+  get clock(): Clock {
+    return this.#clock;
+  }
+
   get stopping(): boolean {
     return this.#stopping;
   }
@@ -126,6 +130,10 @@ export class HostProcess {
         this.#shortLives = this.#clock.monotonic() - startedAt < SHORT_LIFE_MS ? this.#shortLives + 1 : 0;
         if (this.#shortLives >= MAX_SHORT_LIVES) {
           this.#logger.error({ code, signal }, 'bulkhead-host keeps ending; giving up');
+          this.#started = Promise.reject(
+            new HostError('EIO', `run ${this.#program}`, `it keeps ending with ${code ?? signal}`),
+          );
+          this.#started.catch(() => {});
           return;
         }
         this.#logger.error({ code, signal }, 'bulkhead-host ended and is started again');

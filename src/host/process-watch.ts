@@ -6,12 +6,16 @@ import type { HostProcess } from './host-process.ts';
 import { FrameSession } from './sessions.ts';
 import { channels } from './wire.ts';
 
+const FIRST_RETRY_MS = 20;
+const LAST_RETRY_MS = 5000;
+
 export class ProcessWatch {
   readonly #host: HostProcess;
   readonly #logger: Logger;
   readonly #watched = new Map<string, Set<() => void>>();
   #session: FrameSession | undefined;
   #connecting = false;
+  #failures = 0;
   #closed = false;
 
   constructor(host: HostProcess, logger?: Logger) {
@@ -33,19 +37,25 @@ export class ProcessWatch {
   }
 
   async #connect(): Promise<void> {
-    if (this.#connecting || this.#closed) return;
+    if (this.#connecting || this.#closed || this.#watched.size === 0) return;
     this.#connecting = true;
     try {
       const { socket, rest } = await this.#host.converse('watch-processes', []);
       const session = new FrameSession(socket, rest, (_channel, payload) => this.#ended(payload.toString()));
+      this.#failures = 0;
       this.#session = session;
       for (const key of this.#watched.keys()) session.send(channels.stdin, Buffer.from(key));
-      session.closed.finally(() => {
+      const lost = (): void => {
         if (this.#session === session) this.#session = undefined;
-        if (this.#watched.size > 0) void this.#connect();
-      });
+        void this.#connect();
+      };
+      session.closed.then(lost, lost);
     } catch (error) {
-      if (!this.#closed) this.#logger.error({ err: error }, 'processes cannot be watched');
+      if (this.#closed || this.#host.stopping) return;
+      // Ends that nobody tells would leave containers running for ever in our books: it is tried until it works.
+      const delay = Math.min(FIRST_RETRY_MS * 2 ** this.#failures++, LAST_RETRY_MS);
+      this.#logger.error({ err: error, retryMs: delay }, 'processes cannot be watched');
+      this.#host.clock.setTimer(delay, () => void this.#connect(), { unref: true });
     } finally {
       this.#connecting = false;
     }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { HostOperations, ProcessIdentity } from '../../host/index.ts';
 import { RuntimeError } from '../cri.ts';
 import { errorCode } from './cgroup-files.ts';
-import type { OciRuntime } from './oci-runtime.ts';
+import { type OciRuntime, runtimeMessage } from './oci-runtime.ts';
 import { identify } from './process-identity.ts';
 
 export interface ConmonRequest {
@@ -82,7 +82,10 @@ export async function createWithConmon(
   const pid = Number(said.pid ?? said.data);
   if (!(pid > 0)) {
     const message = typeof said.message === 'string' && said.message ? said.message : stderr.toString();
-    throw new RuntimeError('Internal', `OCI runtime create failed: ${message.trim() || `error ${pid}`}`);
+    throw new RuntimeError(
+      'Internal',
+      `OCI runtime create failed: ${runtimeMessage(message) || `error ${pid}`}`,
+    );
   }
   return readPidFiles(request.bundle);
 }

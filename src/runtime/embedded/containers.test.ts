@@ -134,7 +134,7 @@ test('a command that cannot be run is an error of the start, and the container i
   const id = await runtime.createContainer(pod.id, fixture.containerConfig(['no-such-program']), pod.config);
   await assert.rejects(
     runtime.startContainer(id),
-    failsWith('Internal', /OCI runtime create failed: .*no-such-program.*not found/),
+    failsWith('Internal', /^OCI runtime create failed: [^=]*no-such-program.*not found/),
   );
   const status = await runtime.containerStatus(id);
   assert.deepEqual([status.state, status.exitCode, status.reason], ['EXITED', 128, 'StartError']);

@@ -7,7 +7,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { HostError } from '../../host/index.ts';
 import {
   type Container,
   type ContainerConfig,
@@ -18,6 +17,7 @@ import {
 } from '../cri.ts';
 import { createWithConmon, readExitFile, readPidFiles, reopenLog } from './conmon.ts';
 import { messageOf, type RuntimeContext, runtimeFor, within } from './context.ts';
+import { runtimeMessage } from './oci-runtime.ts';
 import { isAlive } from './process-identity.ts';
 import { type ContainerPhase, type ContainerRecord, type SandboxRecord, writeRecord } from './records.ts';
 import type { Sandboxes } from './sandboxes.ts';
@@ -308,7 +308,7 @@ export class Containers {
       if (exitCode !== 0)
         throw new RuntimeError(
           'Internal',
-          `OCI runtime start failed: ${stderr.toString().trim() || `exit code ${exitCode}`}`,
+          `OCI runtime start failed: ${runtimeMessage(stderr.toString()) || `exit code ${exitCode}`}`,
         );
     } catch (error) {
       await this.#startFailed(entry, messageOf(error));
@@ -446,7 +446,7 @@ export class Containers {
     const runtime = this.#context.runtimes.get(handler);
     if (runtime) {
       const { exitCode, stderr } = await host.run(runtime.command('delete', '--force', id));
-      const text = stderr.toString().trim();
+      const text = runtimeMessage(stderr.toString());
       if (exitCode !== 0 && !/does not exist|no such (file|container)|not exist/i.test(text))
         throw new RuntimeError('Internal', `OCI runtime delete failed: ${text}`);
     }
@@ -581,13 +581,11 @@ export class Containers {
     } else {
       const file = join(paths.bundle(id), 'resources.json');
       await writeFile(file, JSON.stringify(ociResources(resources, specHost)), { mode: 0o600 });
-      try {
-        await host.check(runtimeFor(this.#context, handler).command('update', '--resources', file, id));
-      } catch (error) {
-        if (error instanceof HostError)
-          throw new RuntimeError('Internal', `OCI runtime update failed: ${error.message}`, { cause: error });
-        throw error;
-      }
+      const { exitCode, stderr } = await host.run(
+        runtimeFor(this.#context, handler).command('update', '--resources', file, id),
+      );
+      if (exitCode !== 0)
+        throw new RuntimeError('Internal', `OCI runtime update failed: ${runtimeMessage(stderr.toString())}`);
     }
     await this.#update(entry, { config: { ...entry.record.config, resources: merged } });
   }

@@ -63,3 +63,23 @@ export class OciRuntime {
     return [this.program, ...this.globalArguments, ...args];
   }
 }
+
+const LOGRUS = /^time="[^"]*" level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S*)/;
+
+/** The message in what a runtime wrote to standard error: runc writes log lines, of which the errors are meant. */
+export function runtimeMessage(text: string): string {
+  const messages = text
+    .split('\n')
+    .map((line) => line.match(LOGRUS))
+    .filter((match) => match && (match[1] === 'error' || match[1] === 'fatal'))
+    .map((match) => {
+      const quoted = match![2]!;
+      try {
+        return quoted.startsWith('"') ? String(JSON.parse(quoted)) : quoted;
+      } catch {
+        // Go's quoting knows escapes that JSON does not.
+        return quoted.slice(1, -1);
+      }
+    });
+  return messages.length > 0 ? messages.join('; ') : text.trim();
+}

@@ -7,6 +7,7 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import { channels, type FrameSession, HostError } from '../../host/index.ts';
 import { type ExecOptions, type ExecSyncResult, RuntimeError, type StreamSession } from '../cri.ts';
 import { messageOf, type RuntimeContext, runtimeFor } from './context.ts';
+import { runtimeMessage } from './oci-runtime.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
 import { mergeEnvironment } from './spec/container-spec.ts';
 import type { OciSpec } from './spec/oci.ts';
@@ -87,9 +88,13 @@ export class Streams {
       );
     } catch (error) {
       if (error instanceof HostError)
-        throw new RuntimeError('Internal', `OCI runtime exec failed: ${error.what || error.message}`, {
-          cause: error,
-        });
+        throw new RuntimeError(
+          'Internal',
+          `OCI runtime exec failed: ${runtimeMessage(error.what || error.message)}`,
+          {
+            cause: error,
+          },
+        );
       throw error;
     }
   }
