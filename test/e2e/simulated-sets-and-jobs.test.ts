@@ -160,7 +160,9 @@ describe('Jobs', () => {
       const { status } = await cronJobs.get('minutely');
       assert.ok(status.lastSuccessfulTime);
       const kept = (await jobs().list()).items.filter((job) => job.metadata.name.startsWith('minutely-'));
-      assert.ok((await sim.kubectl('get', 'events')).stdout.match(/SawCompletedJob/g)!.length > 1);
+      const { items } = await client().resource(resources.events, namespace).list();
+      const seen = items.filter((event) => event.reason === 'SawCompletedJob');
+      assert.ok(seen.length > 1, `${seen.length} Jobs have completed`);
       assert.ok(kept.length <= 2, `${kept.length} Jobs are kept`);
     });
     await cronJobs.delete('minutely');
