@@ -4,7 +4,8 @@
 
 import { isSidecar } from '../api/index.ts';
 import type { Container, Pod } from '../api/types/core-v1.ts';
-import { containerHash, findContainer, restartsAfter } from './pod.ts';
+import { needsRestart, outdatedResources } from './allocation.ts';
+import { containerHash, containersOf, findContainer, restartsAfter } from './pod.ts';
 import { type ContainerRecord, newestContainer, type PodRuntimeState } from './runtime-state.ts';
 
 export type ProbeOutcome = 'success' | 'failure' | 'unknown';
@@ -22,6 +23,12 @@ export interface KillOrder {
   readonly cause: 'changed' | 'liveness' | 'startup' | 'unknown';
 }
 
+/** Limits that a running container is to get without a restart. */
+export interface ResizeOrder {
+  readonly record: ContainerRecord;
+  readonly container: Container;
+}
+
 export interface PodActions {
   /** End everything: nothing of this pod will run again. */
   readonly killPod: boolean;
@@ -35,6 +42,7 @@ export interface PodActions {
   readonly containersToStart: readonly Container[];
   readonly ephemeralContainersToStart: readonly Container[];
   readonly containersToKill: readonly KillOrder[];
+  readonly containersToResize: readonly ResizeOrder[];
 }
 
 interface Draft {
@@ -43,6 +51,7 @@ interface Draft {
   containersToStart: Container[];
   ephemeralContainersToStart: Container[];
   containersToKill: KillOrder[];
+  containersToResize: ResizeOrder[];
 }
 
 function succeeded(record: ContainerRecord | undefined): boolean {
@@ -83,7 +92,13 @@ function sandboxChange(pod: Pod, state: PodRuntimeState): { changed: boolean; id
   return { changed, id: newest.id, attempt: changed ? newest.metadata.attempt + 1 : newest.metadata.attempt };
 }
 
-export function computeActions(pod: Pod, state: PodRuntimeState, probes: ProbeResults): PodActions {
+/** `memoryCapacity` is the machine's, from which OOM scores follow. */
+export function computeActions(
+  pod: Pod,
+  state: PodRuntimeState,
+  probes: ProbeResults,
+  memoryCapacity: number,
+): PodActions {
   const { changed, id, attempt } = sandboxChange(pod, state);
   const draft: Draft = {
     killPod: changed,
@@ -91,6 +106,7 @@ export function computeActions(pod: Pod, state: PodRuntimeState, probes: ProbeRe
     containersToStart: [],
     ephemeralContainersToStart: [],
     containersToKill: [],
+    containersToResize: [],
   };
   const finish = (createSandbox: boolean): PodActions => ({
     ...draft,
@@ -121,6 +137,7 @@ export function computeActions(pod: Pod, state: PodRuntimeState, probes: ProbeRe
   for (const container of pod.spec.ephemeralContainers ?? [])
     if (!newestContainer(state, container.name)) draft.ephemeralContainersToStart.push(container);
 
+  planResizes(pod, state, memoryCapacity, draft);
   const initialized = planInitContainers(pod, state, probes, draft);
   if (draft.killPod || !initialized) return finish(false);
 
@@ -136,6 +153,10 @@ export function computeActions(pod: Pod, state: PodRuntimeState, probes: ProbeRe
           message: 'Container is in unknown state, try killing it before starting it again',
           cause: 'unknown',
         });
+      continue;
+    }
+    if (draft.containersToKill.some((order) => order.record === record)) {
+      draft.containersToStart.push(container);
       continue;
     }
     const order = reasonToKill(container, record, probes);
@@ -155,6 +176,23 @@ export function computeActions(pod: Pod, state: PodRuntimeState, probes: ProbeRe
     draft.initContainersToStart = [];
   }
   return finish(false);
+}
+
+/** Running containers whose limits are not what the pod was given: changed in place, or restarted where they ask for it. */
+function planResizes(pod: Pod, state: PodRuntimeState, memoryCapacity: number, draft: Draft): void {
+  for (const { container, kind } of containersOf(pod)) {
+    if (kind !== 'container' && kind !== 'sidecar') continue;
+    const record = newestContainer(state, container.name);
+    if (record?.state !== 'RUNNING') continue;
+    const changed = outdatedResources(pod, container, record, memoryCapacity);
+    if (changed.length === 0) continue;
+    if (!needsRestart(container, changed)) draft.containersToResize.push({ record, container });
+    else {
+      const message = `Container ${container.name} resize requires restart`;
+      draft.containersToKill.push({ record, message, cause: 'changed' });
+      if (kind === 'sidecar') draft.initContainersToStart.push(container);
+    }
+  }
 }
 
 function reasonToKill(
@@ -242,6 +280,7 @@ function planSidecar(
     draft.initContainersToStart.push(container);
     return passed;
   }
+  if (draft.containersToKill.some((order) => order.record === record)) return passed;
   const order = reasonToKill(container, record, probes);
   if (order) {
     draft.containersToKill.push({ ...order, message: `${order.message}, will be restarted` });

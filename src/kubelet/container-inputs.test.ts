@@ -455,6 +455,7 @@ test('a new pod starts with a sandbox and its first init container, an old one t
     podOf({ initContainers: [{ name: 'i' }, { name: 'j' }] }),
     EMPTY_STATE,
     probes,
+    1,
   );
   assert.equal(fresh.createSandbox, true);
   assert.equal(fresh.attempt, 0);

@@ -13,6 +13,7 @@ import {
   type Timer,
 } from '../component/index.ts';
 import { admitPod } from './admission.ts';
+import { allocate } from './allocation.ts';
 import type { DnsSettings } from './dns.ts';
 import { NodeEvents } from './events.ts';
 import { EvictionManager } from './eviction/manager.ts';
@@ -211,6 +212,7 @@ export class NodeAgent implements Kubelet {
       nodeIPs: options.nodeIPs,
       cgroups: this.#cgroups,
       runtimeName: () => this.#runtimeName,
+      allocate: (pod, given) => allocate(pod, given, this.#othersOf(pod), allocatable),
       admit: (pod) => this.#admit(pod),
       onGone: (worker) => this.#gone(worker),
     };
@@ -401,15 +403,20 @@ export class NodeAgent implements Kubelet {
 
   #gone(worker: PodWorker): void {
     if (this.#workers.get(worker.uid) === worker) this.#workers.delete(worker.uid);
+    for (const other of this.#workers.values()) if (other.waitsForRoom) other.retryResize();
+  }
+
+  /** The pods whose resources are taken, without this one. */
+  #othersOf(pod: Pod): Pod[] {
+    return [...this.#workers.values()]
+      .filter((worker) => worker.active && worker.uid !== pod.metadata.uid)
+      .map((worker) => worker.pod);
   }
 
   #admit(pod: Pod) {
-    const others = [...this.#workers.values()]
-      .filter((worker) => worker.active && worker.uid !== pod.metadata.uid)
-      .map((worker) => worker.pod);
     return admitPod({
       pod,
-      others,
+      others: this.#othersOf(pod),
       node: this.#node.node,
       allocatable: this.#allocatable,
       pressure: this.#node.pressure,

@@ -9,6 +9,7 @@
 import type { Pod, PodCondition, PodStatus } from '../api/types/core-v1.ts';
 import type { Clock, Logger, Timer } from '../component/index.ts';
 import type { RuntimeService } from '../runtime/cri.ts';
+import { type Allocation, initialAllocation, type PendingResize } from './allocation.ts';
 import type { NodeEvents } from './events.ts';
 import type { KubeletHost } from './host/host.ts';
 import { type ContainerKiller, GracePeriod } from './kill.ts';
@@ -18,7 +19,7 @@ import type { PodCgroups } from './pod-cgroups.ts';
 import type { ProbeManager } from './probes/manager.ts';
 import type { References } from './references.ts';
 import type { PodRuntimeState, RuntimeStateCache } from './runtime-state.ts';
-import { finalStatus, generateStatus, rejectedStatus } from './status.ts';
+import { finalStatus, generateStatus, rejectedStatus, type StatusInput } from './status.ts';
 import type { StatusManager } from './status-manager.ts';
 import { type PodMemory, type PodSyncer, SyncError } from './sync.ts';
 import type { VolumeManager } from './volumes/manager.ts';
@@ -54,6 +55,8 @@ export interface WorkerContext {
   readonly nodeIPs: readonly string[];
   readonly cgroups: PodCgroups;
   readonly runtimeName: () => string;
+  /** Takes in newer resources of a pod that has others now. */
+  readonly allocate: (pod: Pod, given: Pod) => Allocation;
   /** Undefined: the pod may run here. Called once, before anything is started for it. */
   readonly admit: (pod: Pod) => Rejection | undefined;
   /** The worker has nothing left to do. */
@@ -65,8 +68,17 @@ type Phase = 'syncing' | 'terminating' | 'terminated' | 'gone';
 export class PodWorker {
   readonly uid: string;
   readonly #context: WorkerContext;
-  readonly #memory: PodMemory = { waiting: new Map(), starting: new Set(), prepared: false };
+  readonly #memory: PodMemory = {
+    waiting: new Map(),
+    starting: new Set(),
+    prepared: false,
+    resizeError: undefined,
+  };
+  /** As the API last showed it. */
+  #object: Pod;
+  /** The same with the resources that the pod was given. */
   #pod: Pod;
+  #pendingResize: PendingResize | undefined;
   #phase: Phase = 'syncing';
   #admitted = false;
   #rejected = false;
@@ -87,16 +99,28 @@ export class PodWorker {
 
   constructor(pod: Pod, context: WorkerContext) {
     this.uid = pod.metadata.uid;
-    this.#pod = pod;
+    this.#object = pod;
+    this.#pod = initialAllocation(pod);
     this.#context = context;
     context.references.hold(pod);
     this.#noticeEnd();
     this.#armDeadline();
   }
 
-  /** The pod as the API last showed it. */
+  /** The pod as the API last showed it, with the resources that it was given. */
   get pod(): Pod {
     return this.#pod;
+  }
+
+  /** A resize waits for room. */
+  get waitsForRoom(): boolean {
+    return this.#pendingResize?.reason === 'Deferred';
+  }
+
+  /** Other pods left: perhaps there is room now. */
+  retryResize(): void {
+    this.#allocate(this.#object);
+    this.notice();
   }
 
   /** Whether the pod was admitted and its containers are not known to have ended: its resources are taken. */
@@ -123,8 +147,8 @@ export class PodWorker {
 
   /** A newer version of the pod. */
   update(pod: Pod): void {
-    const before = this.#pod;
-    this.#pod = pod;
+    const before = this.#object;
+    this.#allocate(pod);
     this.#context.statuses.observe(pod);
     if (!concerns(before, pod)) return;
     this.#context.references.hold(pod);
@@ -136,7 +160,7 @@ export class PodWorker {
 
   /** The pod is gone from the API: end what is left of it. */
   remove(pod: Pod): void {
-    this.#pod = pod;
+    this.#allocate(pod);
     this.#removed = true;
     this.#noticeEnd();
     this.wake();
@@ -184,6 +208,21 @@ export class PodWorker {
       } while (this.#publishAgain && !this.#stopped);
       this.#publishing = undefined;
     })();
+  }
+
+  #allocate(pod: Pod): void {
+    const { pod: given, pending } = this.#admitted
+      ? this.#context.allocate(pod, this.#pod)
+      : { pod: initialAllocation(pod), pending: undefined };
+    this.#object = pod;
+    this.#pod = given;
+    this.#pendingResize = pending;
+  }
+
+  get #resize(): StatusInput['resize'] {
+    if (this.#pendingResize) return { type: 'PodResizePending', ...this.#pendingResize };
+    const message = this.#memory.resizeError;
+    return message === undefined ? undefined : { type: 'PodResizeInProgress', reason: 'Error', message };
   }
 
   get #endRequested(): boolean {
@@ -393,11 +432,12 @@ export class PodWorker {
       hostIPs: nodeIPs,
       runtimeName: runtimeName(),
       failure: this.#eviction,
+      ...(this.#resize && { resize: this.#resize }),
       ...(this.#eviction?.condition && { disruption: this.#eviction.condition }),
       now: clock.now(),
     });
     const settled = ended ? finalStatus(this.#pod, status) : status;
-    if (!this.#removed) statuses.set(this.#pod, settled);
+    if (!this.#removed) statuses.set(this.#object, settled);
     return settled;
   }
 }

@@ -6,6 +6,7 @@ import type { Pod, PodCondition, PodStatus } from '../api/types/core-v1.ts';
 import { type Client, delay, resources } from '../client/index.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import { podKey } from './pod.ts';
+import { sameValue } from './same-value.ts';
 import { OWN_CONDITIONS } from './status.ts';
 
 const RETRY_MS = 200;
@@ -77,25 +78,6 @@ function conditionsPatch(known: readonly PodCondition[], wanted: readonly PodCon
     if (OWN_CONDITIONS.has(type) && !wanted.some((condition) => condition.type === type))
       patch.push({ $patch: 'delete', type });
   return patch;
-}
-
-/** Equality of JSON values; the order of fields does not count, and null is as good as absent. */
-export function sameValue(a: unknown, b: unknown): boolean {
-  if (a === b || ((a ?? undefined) === undefined && (b ?? undefined) === undefined)) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
-  if (Array.isArray(a) || Array.isArray(b))
-    return (
-      Array.isArray(a) &&
-      Array.isArray(b) &&
-      a.length === b.length &&
-      a.every((item, i) => sameValue(item, b[i]))
-    );
-  const left = a as Readonly<Record<string, unknown>>;
-  const right = b as Readonly<Record<string, unknown>>;
-  return (
-    Object.keys(left).every((key) => sameValue(left[key], right[key])) &&
-    Object.keys(right).every((key) => key in left || sameValue(undefined, right[key]))
-  );
 }
 
 export interface StatusManagerOptions {

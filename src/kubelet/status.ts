@@ -52,6 +52,12 @@ export interface StatusInput {
   readonly failure: { readonly reason: string; readonly message: string } | undefined;
   /** A condition that says why the pod is being ended (DisruptionTarget). */
   readonly disruption?: PodCondition;
+  /** A resize that waits, or one that failed. */
+  readonly resize?: {
+    readonly type: 'PodResizePending' | 'PodResizeInProgress';
+    readonly reason: string;
+    readonly message: string;
+  };
   readonly now: number;
 }
 
@@ -111,6 +117,7 @@ export function generateStatus(input: StatusInput): PodStatus {
   const containersReady = containersReadyCondition(base);
   const conditions = [
     ...kept,
+    ...(input.resize && !input.terminal ? [{ ...input.resize, status: 'True' }] : []),
     sandboxCondition(input),
     initializedCondition(base),
     readyCondition(base, containersReady, kept),

@@ -22,7 +22,7 @@ import { podPaths } from './paths.ts';
 import { containersOf, findContainer, gracePeriod, type PodContainer, podFormat } from './pod.ts';
 import type { PodCgroups } from './pod-cgroups.ts';
 import type { References } from './references.ts';
-import type { ResourceList } from './resources.ts';
+import { containerResources, type ResourceList } from './resources.ts';
 import {
   type ContainerRecord,
   newestContainer,
@@ -45,6 +45,8 @@ export interface PodMemory {
   readonly starting: Set<string>;
   /** The pod's directory was made. */
   prepared: boolean;
+  /** Why the last change of a running container's limits failed. */
+  resizeError: string | undefined;
 }
 
 /** Waits for all, also when one fails; then rejects with the first failure. */
@@ -127,10 +129,13 @@ export class PodSyncer {
       states.get(pod.metadata.uid),
       this.#ensureCgroup(pod),
     ]);
-    const actions = computeActions(pod, state, this.#options.probes);
+    const actions = computeActions(pod, state, this.#options.probes, host.machine.memoryBytes);
     this.#forgetReasons(memory, actions);
     if (actions.killPod && !(await this.#endPresent(job, state, actions))) return undefined;
-    if (!actions.killPod) await this.#killContainers(job, actions);
+    if (!actions.killPod) {
+      await this.#killContainers(job, actions);
+      await this.#resizeContainers(job, actions);
+    }
     signal.throwIfAborted();
     const sandbox = actions.createSandbox
       ? await this.#createSandbox(pod, actions, signal)
@@ -213,6 +218,24 @@ export class PodSyncer {
       }),
     );
     if (actions.containersToKill.length > 0) states.invalidate(pod.metadata.uid);
+  }
+
+  async #resizeContainers({ pod, memory }: SyncJob, actions: PodActions): Promise<void> {
+    const { runtime, host, states, logger } = this.#options;
+    memory.resizeError = undefined;
+    for (const { record, container } of actions.containersToResize) {
+      try {
+        const { oomScoreAdj: _, ...limits } = containerResources(pod, container, host.machine.memoryBytes);
+        // A limit that is gone has to be taken away, not left out.
+        await runtime.updateContainerResources(record.id, { cpuQuota: -1, memoryLimitBytes: -1, ...limits });
+        logger.info({ pod: podFormat(pod), container: container.name, ...limits }, 'a container was resized');
+      } catch (error) {
+        memory.resizeError = `Error resizing container ${container.name}: ${messageOf(error)}`;
+        throw new SyncError(memory.resizeError, { cause: error });
+      } finally {
+        states.invalidate(pod.metadata.uid);
+      }
+    }
   }
 
   async #createSandbox(pod: Pod, actions: PodActions, signal: AbortSignal): Promise<PodSandboxStatus> {

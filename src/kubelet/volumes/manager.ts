@@ -1,6 +1,6 @@
 // The volumes of this node's pods: makes them before containers start, keeps those that come from the API up to date,
-// and takes them away when the pod has ended. Small API-made files that must not touch a disk (Secrets, tokens,
-// projections) lie on one tmpfs of the node, so that a pod costs no mount of its own.
+// and takes them away when the pod has ended. Files that come from the API lie on one tmpfs of the node: Secrets and
+// tokens must not touch a disk, none of them needs to, and this way a pod costs no mount of its own.
 
 import { chmod, lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -223,7 +223,7 @@ export class VolumeManager implements AsyncDisposable {
     const fsGroup = pod.spec.securityContext?.fsGroup;
     if (payload) {
       await chmod(path, 0o755);
-      await writePayload(path, payload, fsGroup === undefined ? {} : { gid: fsGroup }, clock.now());
+      writePayload(path, payload, fsGroup === undefined ? {} : { gid: fsGroup }, clock.now());
       return path;
     }
     await this.#makeEmptyDir(storage, pod, volume, path);
@@ -237,7 +237,7 @@ export class VolumeManager implements AsyncDisposable {
   async #place(storage: HostStorage, pod: Pod, volume: Volume): Promise<string> {
     const plugin = pluginOf(volume)!;
     const paths = podPaths(storage, pod);
-    if (plugin === 'configmap' || plugin === 'empty-dir') return volumePath(paths, plugin, volume.name);
+    if (plugin === 'empty-dir') return volumePath(paths, plugin, volume.name);
     const memory = await this.#memoryDirectory(storage);
     return join(memory, pod.metadata.uid, `kubernetes.io~${plugin}`, volume.name);
   }
@@ -282,7 +282,7 @@ export class VolumeManager implements AsyncDisposable {
         const payload = await volumePayload(pod, volume, this.#sources(), this.#stop.signal);
         if (!payload || this.#mounted.get(pod.metadata.uid) !== mounted) continue;
         const gid = pod.spec.securityContext?.fsGroup;
-        await writePayload(path, payload, gid === undefined ? {} : { gid }, clock.now());
+        writePayload(path, payload, gid === undefined ? {} : { gid }, clock.now());
       }
       this.#scheduleRenewal(mounted);
     } catch (error) {

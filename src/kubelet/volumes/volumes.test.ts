@@ -29,7 +29,7 @@ test('files stand behind links through ..data, and modes are as asked whatever t
   await withDirectory(async (directory) => {
     const before = process.umask(0o077);
     try {
-      await writePayload(directory, files({ 'a.txt': 'one', 'sub/b.txt': 'two' }, 0o640), {}, 0);
+      writePayload(directory, files({ 'a.txt': 'one', 'sub/b.txt': 'two' }, 0o640), {}, 0);
     } finally {
       process.umask(before);
     }
@@ -44,11 +44,11 @@ test('files stand behind links through ..data, and modes are as asked whatever t
 
 test('an update is one renamed link: old directories go, names of what is gone go, unchanged content is left alone', async () => {
   await withDirectory(async (directory) => {
-    await writePayload(directory, files({ a: '1', gone: 'x' }), {}, 0);
+    writePayload(directory, files({ a: '1', gone: 'x' }), {}, 0);
     const first = await readlink(join(directory, '..data'));
-    assert.equal(await writePayload(directory, files({ a: '1', gone: 'x' }), {}, 1), false);
+    assert.equal(writePayload(directory, files({ a: '1', gone: 'x' }), {}, 1), false);
     assert.equal(await readlink(join(directory, '..data')), first);
-    assert.equal(await writePayload(directory, files({ a: '2', b: '3' }), {}, 2), true);
+    assert.equal(writePayload(directory, files({ a: '2', b: '3' }), {}, 2), true);
     assert.notEqual(await readlink(join(directory, '..data')), first);
     assert.deepEqual((await readdir(directory)).filter((name) => !name.startsWith('..')).sort(), ['a', 'b']);
     assert.equal(
@@ -61,10 +61,10 @@ test('an update is one renamed link: old directories go, names of what is gone g
 
 test('what an interrupted update left behind is cleared away by the next', async () => {
   await withDirectory(async (directory) => {
-    await writePayload(directory, files({ a: '1' }), {}, 0);
+    writePayload(directory, files({ a: '1' }), {}, 0);
     await mkdir(join(directory, '..2020_01_01_00_00_00.half'));
     await symlink('..2020_01_01_00_00_00.half', join(directory, '..data_tmp'));
-    await writePayload(directory, files({ a: '2' }), {}, 1);
+    writePayload(directory, files({ a: '2' }), {}, 1);
     assert.equal((await readdir(directory)).filter((name) => name.startsWith('..')).length, 2);
     assert.equal(await text(join(directory, 'a')), '2');
   });
