@@ -44,7 +44,7 @@ export interface HttpsTransportOptions {
   readonly userAgent?: string;
   readonly clock?: Clock;
   readonly logger?: Logger;
-  /** Called with the text of each Warning header; logged when absent. */
+  /** Called with the text of each Warning header; when absent each text is logged once. */
   readonly onWarning?: (text: string) => void;
 }
 
@@ -96,9 +96,7 @@ class Http2Transport implements HttpsTransport {
     this.#basePath = server.pathname.replace(/\/+$/, '');
     this.#authority = server.host;
     this.#userAgent = options.userAgent ?? 'bulkhead';
-    this.#onWarning =
-      options.onWarning ??
-      ((text) => logger.warn({ server: options.server, warning: text }, 'the server warns'));
+    this.#onWarning = options.onWarning ?? logOnce(logger, options.server);
     this.#credentials = options.credentials ?? credentialsOf(options, this.#clock);
     this.#connections = new Http2Connections({
       server,
@@ -307,6 +305,16 @@ function retryAfterMs({ status, headers }: Answer): number | undefined {
   return headers['retry-after'] === undefined || !Number.isInteger(seconds)
     ? undefined
     : Math.max(0, seconds * 1000);
+}
+
+/** Each warning once: a watch that is taken up again every few minutes would repeat it for ever. */
+function logOnce(logger: Logger, server: string): (text: string) => void {
+  const seen = new Set<string>();
+  return (text) => {
+    if (seen.has(text) || seen.size >= 1000) return;
+    seen.add(text);
+    logger.warn({ server, warning: text }, 'the server warns');
+  };
 }
 
 /** `299 - "text"`, several of them separated by commas (RFC 9111 5.5, as the API server writes it). */

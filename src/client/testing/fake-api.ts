@@ -240,6 +240,7 @@ export class FakeApi implements Transport {
 
   #create(call: ApiCall): unknown {
     if (call.subresource === 'eviction') return this.#delete(call, this.#need(call));
+    if (call.subresource === 'binding') return this.#bind(call, this.#need(call));
     if (call.subresource)
       throw methodNotSupported(
         { group: call.resource.group, name: call.resource.resource },
@@ -268,6 +269,20 @@ export class FakeApi implements Transport {
       },
     };
     return this.#put(call, undefined, object);
+  }
+
+  #bind(call: ApiCall, pod: Body): unknown {
+    const { metadata, target } = call.body as { metadata: ObjectMeta; target: { name: string } };
+    const { name, uid } = pod.metadata;
+    if (pod.spec?.['nodeName'] || (metadata.uid && metadata.uid !== uid))
+      throw conflict({ group: '', name: 'pods' }, name, `pod ${name} is already assigned or another one`);
+    const conditions = [{ type: 'PodScheduled', status: 'True' }];
+    this.#put({ ...call, subresource: undefined }, pod, {
+      ...pod,
+      spec: { ...pod.spec, nodeName: target.name },
+      status: { ...pod.status, conditions },
+    });
+    return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' };
   }
 
   #update(call: ApiCall, old: Body, body: Body): Body {

@@ -216,7 +216,7 @@ export function startGarbageCollector(context: ControllerContext): Running {
     policy: PropagationPolicy,
   ): Promise<void> {
     const { uid, resourceVersion } = latest.metadata;
-    logger.info({ object: describe(identity), uid, policy }, 'deleting an object whose owners are gone');
+    logger.debug({ object: describe(identity), uid, policy }, 'deleting an object whose owners are gone');
     try {
       await objectsOf(identity).delete(identity.name, {
         propagationPolicy: policy,
