@@ -210,7 +210,13 @@ class Scheduler {
     while (this.#running) {
       const entry = this.#queue.pop();
       if (!entry) return;
-      this.#attempt(entry);
+      try {
+        this.#attempt(entry);
+      } catch (error) {
+        // A plugin's fault must not take the other pods' scheduler away, nor, in one process, the whole cluster.
+        this.#cache.forget(entry.pod);
+        this.#failed(entry, `running a scheduling plugin: ${messageOf(error)}`);
+      }
       if (this.#clock.monotonic() >= until) {
         this.#schedule();
         return;
@@ -257,13 +263,7 @@ class Scheduler {
     } catch (error) {
       this.#undo(pod, decision, reserved);
       if (signal.aborted) return;
-      const message = error instanceof Error ? error.message : String(error);
-      this.#logger.warn(
-        { pod: `${pod.metadata.namespace}/${pod.metadata.name}`, node: nodeName, error: message },
-        'binding failed; the pod is tried again',
-      );
-      this.#queue.failed(entry, new Set());
-      await this.#reportFailure(pod, 'SchedulerError', `running Bind plugin "DefaultBinder": ${message}`);
+      this.#failed(entry, `running Bind plugin "DefaultBinder": ${messageOf(error)}`);
       return;
     }
     this.#queue.done(pod.metadata.uid);
@@ -273,6 +273,17 @@ class Scheduler {
       'Scheduled',
       `Successfully assigned ${pod.metadata.namespace}/${pod.metadata.name} to ${nodeName}`,
     );
+  }
+
+  /** An error, not a rejection: the pod is tried again when its back-off is over. */
+  #failed(entry: QueuedPod, message: string): void {
+    const { namespace, name } = entry.pod.metadata;
+    this.#logger.warn(
+      { pod: `${namespace}/${name}`, error: message },
+      'a pod could not be placed; it is tried again',
+    );
+    this.#queue.failed(entry, new Set());
+    this.#track(this.#reportFailure(entry.pod, 'SchedulerError', message));
   }
 
   async #defaultBind(pod: Pod, nodeName: string): Promise<void> {
@@ -302,8 +313,9 @@ class Scheduler {
     this.#events.event(referenceTo(resources.pods, pod), 'Warning', 'FailedScheduling', message);
     const condition: PodCondition = { type: 'PodScheduled', status: 'False', reason, message };
     if (pod.metadata.generation !== undefined) condition.observedGeneration = pod.metadata.generation;
-    const conditions = withCondition(pod.status.conditions ?? [], condition, this.#clock.now());
-    if (conditions === pod.status.conditions) return;
+    const known = pod.status?.conditions ?? [];
+    const conditions = withCondition(known, condition, this.#clock.now());
+    if (conditions === known) return;
     const changed = conditions.find((c) => c.type === 'PodScheduled');
     try {
       await this.#client.resource(resources.pods, pod.metadata.namespace).patch(
@@ -325,10 +337,14 @@ class Scheduler {
   }
 
   #track(work: Promise<void>): void {
-    this.#underWay.add(work);
-    void work.finally(() => this.#underWay.delete(work));
+    const tracked = work
+      .catch((error: unknown) => this.#logger.error({ err: error }, 'a step of the scheduler failed'))
+      .finally(() => this.#underWay.delete(tracked));
+    this.#underWay.add(tracked);
   }
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** Whether an update of a node can change where pods fit: not so the heartbeats, which are nearly all. */
 function matters(node: Node, old: Node): boolean {
