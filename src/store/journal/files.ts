@@ -3,7 +3,7 @@
 
 import { close, constants, fdatasync, fsync, ftruncate, open, read, write, writev } from 'node:fs';
 import { mkdir, readdir, rename, stat, truncate, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { lockDirectory } from './lock.ts';
 
@@ -104,8 +104,13 @@ class DiskFile implements StoreFile {
 export const diskFiles: StoreFiles = {
   async makeDirectory(directory) {
     const first = await mkdir(directory, { recursive: true, mode: 0o700 });
-    // The new directory's own name must be on disk before anything in it can be.
-    if (first !== undefined) await diskFiles.syncDirectory(join(first, '..'));
+    if (first === undefined) return;
+    // The name of each new directory must be on disk before anything in it can be.
+    const top = dirname(resolve(first));
+    for (let parent = dirname(resolve(directory)); ; parent = dirname(parent)) {
+      await diskFiles.syncDirectory(parent);
+      if (parent === top) break;
+    }
   },
   lock: lockDirectory,
   async list(directory) {
