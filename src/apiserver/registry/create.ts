@@ -35,18 +35,20 @@ export async function insert(
     refuseVersion(object);
     const prefix = object.metadata.generateName ?? '';
     const generated = prefix !== '' && (object.metadata.name ?? '') === '';
-    prepare(context, stored, object);
     for (let attempt = 1; ; attempt++) {
-      if (generated) object.metadata.name = generateName(prefix, context.random);
-      validateNew(definition, stored, object);
-      await admission.validate(object, undefined);
-      orderMetadata(object);
-      const outcome = await place(context, request, stored, object, options.dryRun);
+      // A kind may prepare itself by its name (a Job's labels hold it), so each name begins with the object as it came.
+      const candidate = generated ? structuredClone(object) : object;
+      if (generated) candidate.metadata.name = generateName(prefix, context.random);
+      prepare(context, stored, candidate);
+      validateNew(definition, stored, candidate);
+      await admission.validate(candidate, undefined);
+      orderMetadata(candidate);
+      const outcome = await place(context, request, stored, candidate, options.dryRun);
       if (outcome !== 'taken') {
         committed = true;
         return outcome;
       }
-      if (!generated || attempt === NAME_ATTEMPTS) throw await taken(context, request, object, generated);
+      if (!generated || attempt === NAME_ATTEMPTS) throw await taken(context, request, candidate, generated);
     }
   } finally {
     admission.settle(committed);
