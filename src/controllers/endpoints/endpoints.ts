@@ -26,6 +26,7 @@ import {
   portsOf,
 } from './backends.ts';
 import { followServices, selectedPods } from './service-queue.ts';
+import { LAST_CHANGE, TriggerTimes } from './trigger-times.ts';
 
 const HEADLESS = 'service.kubernetes.io/headless';
 const MANAGED_BY = 'endpoints.kubernetes.io/managed-by';
@@ -40,6 +41,7 @@ export function startEndpointsController(context: ControllerContext): Running {
   const pods = client.informers.informer(resources.pods);
   const endpoints = client.informers.informer(type);
   const recorder = createEventRecorder({ client, component: 'endpoint-controller', clock, logger });
+  const triggers = new TriggerTimes();
   const ready = allSynced(services, pods, endpoints);
   const controller = startController({
     name: 'endpoints-controller',
@@ -65,6 +67,7 @@ export function startEndpointsController(context: ControllerContext): Running {
     const { namespace, name } = splitKey(key);
     const api = client.resource(type, namespace);
     if (!service) {
+      triggers.forget(key);
       if (current?.metadata.labels?.[MANAGED_BY] !== OURSELVES) return;
       await api.delete(name, { preconditions: { uid: current.metadata.uid } }).catch((error: unknown) => {
         if (!isNotFound(error)) throw error;
@@ -78,15 +81,21 @@ export function startEndpointsController(context: ControllerContext): Running {
       [MANAGED_BY]: OURSELVES,
       ...(isHeadless(service) ? { [HEADLESS]: '' } : {}),
     };
-    const { [OVER_CAPACITY]: _, ...kept } = current?.metadata.annotations ?? {};
-    const annotations = truncated ? { ...kept, [OVER_CAPACITY]: 'truncated' } : kept;
+    const backends = selectedPods(service, pods.lister.values(namespace));
+    const trigger = triggers.lastChange(key, service, backends);
+    const { [OVER_CAPACITY]: wasTruncated, [LAST_CHANGE]: _, ...kept } = current?.metadata.annotations ?? {};
     if (
       current &&
       sameValue(current.subsets, subsets) &&
       sameValue(current.metadata.labels, labels) &&
-      sameValue(current.metadata.annotations, annotations)
+      (wasTruncated !== undefined) === truncated
     )
       return;
+    const annotations = {
+      ...kept,
+      ...(truncated ? { [OVER_CAPACITY]: 'truncated' } : {}),
+      ...(trigger === undefined ? {} : { [LAST_CHANGE]: trigger }),
+    };
     try {
       const metadata = { ...current?.metadata, name, labels, annotations };
       if (current) await api.update({ ...current, metadata: { ...current.metadata, ...metadata }, subsets });

@@ -20,6 +20,7 @@ import {
 } from './backends.ts';
 import { followServices, selectedPods } from './service-queue.ts';
 import { type PortGroup, planSlices, portsKey } from './slice-plan.ts';
+import { LAST_CHANGE, TriggerTimes } from './trigger-times.ts';
 
 const SERVICE_NAME = 'kubernetes.io/service-name';
 const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
@@ -41,6 +42,7 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
   const slicesByService = slices.index(serviceOf);
   const recorder = createEventRecorder({ client, component: 'endpoint-slice-controller', clock, logger });
   const written = new Map<string, Written>();
+  const triggers = new TriggerTimes();
   const ready = allSynced(services, pods, nodes, slices);
   const controller = startController({
     name: 'endpointslice-controller',
@@ -89,6 +91,7 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
     if (!service) {
       // The slices are owned by the Service: they go with it.
       written.delete(key);
+      triggers.forget(key);
       return;
     }
     if (!hasBackends(service)) return;
@@ -98,6 +101,8 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
     // The event that brings the cache up to date brings us back.
     if (isStale(written.get(key), existing)) return;
     const families = familiesOf(service);
+    const backends = selectedPods(service, pods.lister.values(service.metadata.namespace));
+    const trigger = triggers.lastChange(key, service, backends);
     try {
       for (const family of families)
         await reconcileFamily(
@@ -105,6 +110,7 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
           service,
           family,
           existing.filter((slice) => slice.addressType === family),
+          trigger,
         );
       for (const slice of existing)
         if (!families.some((family) => family === slice.addressType)) await remove(key, slice);
@@ -125,6 +131,7 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
     service: Service,
     family: AddressFamily,
     existing: readonly EndpointSlice[],
+    trigger: string | undefined,
   ): Promise<void> {
     const plan = planSlices(existing, groupByPorts(service, family));
     const api = client.resource(resources.endpointSlices, service.metadata.namespace);
@@ -144,6 +151,7 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
             metadata: {
               generateName: `${service.metadata.name}-`,
               labels,
+              ...(trigger === undefined ? {} : { annotations: { [LAST_CHANGE]: trigger } }),
               ownerReferences: [controllerReference(service, { apiVersion: 'v1', kind: 'Service' })],
             },
             addressType: family,
@@ -159,8 +167,11 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
     for (const slice of existing)
       if (!updates.has(slice) && !plan.delete.includes(slice) && !sameValue(slice.metadata.labels, labels))
         updates.set(slice, slice.endpoints ?? []);
-    for (const [slice, endpoints] of updates)
-      note(await api.update({ ...slice, metadata: { ...slice.metadata, labels }, endpoints }));
+    for (const [slice, endpoints] of updates) {
+      const { [LAST_CHANGE]: _, ...others } = slice.metadata.annotations ?? {};
+      const annotations = trigger === undefined ? others : { ...others, [LAST_CHANGE]: trigger };
+      note(await api.update({ ...slice, metadata: { ...slice.metadata, labels, annotations }, endpoints }));
+    }
     for (const slice of plan.delete) await remove(key, slice);
   }
 

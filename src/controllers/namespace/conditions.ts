@@ -44,7 +44,7 @@ export function deletionConditions(
   if (discoveryErrors.length > 0)
     problems.set('NamespaceDeletionDiscoveryFailure', {
       reason: 'DiscoveryFailed',
-      message: `Discovery failed for some groups, ${discoveryErrors.length} failing: ${text(discoveryErrors)}`,
+      message: `Discovery failed for some groups, ${discoveryErrors.length} failing: unable to retrieve the complete list of server APIs: ${text(discoveryErrors)}`,
     });
   if (contentErrors.length > 0)
     problems.set('NamespaceDeletionContentFailure', {
@@ -93,6 +93,8 @@ function counts(of: ReadonlyMap<string, number>, say: (what: string, count: numb
 }
 
 function text(errors: readonly unknown[]): string {
-  const messages = errors.map((error) => (error instanceof Error ? error.message : String(error)));
-  return messages.length === 1 ? messages[0]! : `[${messages.join(', ')}]`;
+  return errors
+    .map((error) => (error instanceof Error ? error.message : String(error)))
+    .toSorted()
+    .join(', ');
 }
