@@ -4,6 +4,7 @@ import type { Draft } from '../../api/index.ts';
 import type { DaemonSet } from '../../api/types/apps-v1.ts';
 import type { NodeSpec } from '../../api/types/core-v1.ts';
 import { resources } from '../../client/index.ts';
+import { canonical } from '../pods/template-hash.ts';
 import { startTestCluster } from '../testing/cluster.ts';
 import { targetNode } from './placement.ts';
 
@@ -184,6 +185,15 @@ test('revisions are kept as history, gone back to by a higher number, and pruned
   await image('v3');
   await cluster.advance(5000);
   assert.deepEqual(await history(), ['3:v1', '4:v3']);
+});
+
+test('a revision holds the template as the patch that clients compare byte by byte', async () => {
+  const { cluster } = await setup(agent());
+  await using _ = cluster;
+  const { items } = await cluster.client.resource(resources.controllerRevisions, 'default').list();
+  const data = items[0]?.data as { spec: { template: Record<string, unknown> } };
+  assert.deepEqual(Object.keys(data.spec.template), ['$patch', 'metadata', 'spec']);
+  assert.equal(JSON.stringify(data), canonical(data));
 });
 
 test('a daemon that fails is replaced, with a growing delay and an event', async () => {

@@ -14,7 +14,7 @@ import type { ControllerRevision } from '../../api/types/apps-v1.ts';
 import type { PodTemplateSpec } from '../../api/types/core-v1.ts';
 import { type Client, type ResourceType, resources } from '../../client/index.ts';
 import { claim } from '../pods/claim.ts';
-import { valueHash } from '../pods/template-hash.ts';
+import { canonical, valueHash } from '../pods/template-hash.ts';
 import { sameValue } from '../same-value.ts';
 
 export const REVISION_HASH = 'controller-revision-hash';
@@ -111,7 +111,8 @@ async function createRevision<O extends KubeObject>(
   const { client, owner, ownerType, template } = options;
   const { namespace, name, annotations } = owner.metadata;
   const revisions = client.resource(resources.controllerRevisions, namespace);
-  const data = { spec: { template: { ...template, $patch: 'replace' } } };
+  // With sorted keys: kubectl and others tell whether a revision is the current one by comparing bytes.
+  const data = JSON.parse(canonical({ spec: { template: { ...template, $patch: 'replace' } } }));
   for (let { collisionCount } = options; ; collisionCount = (collisionCount ?? 0) + 1) {
     const hash = valueHash(template, collisionCount);
     const revisionName = `${name.slice(0, 252 - hash.length)}-${hash}`;
