@@ -55,6 +55,14 @@ test('values that are left out of the JSON compare as their zero value', () => {
   assert.equal(fieldValue(object({ source: {}, reportingComponent: 'kubelet' }), 'source'), 'kubelet');
 });
 
+test('the field labels of events.k8s.io read the stored form of an event', () => {
+  const event = object({ involvedObject: { kind: 'Pod', name: 'web' }, reportingComponent: 'kubelet' });
+  const matches = (text: string) => parseFieldSelector(text).matchesObject(event);
+  assert.equal(matches('regarding.kind=Pod,regarding.name=web,reportingController=kubelet'), true);
+  assert.equal(matches('regarding.kind=Node'), false);
+  assert.equal(matches('reportingController=scheduler'), false);
+});
+
 test('property: any value survives escaping', () => {
   let state = 5;
   const next = (below: number) => {

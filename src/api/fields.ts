@@ -58,7 +58,7 @@ export class FieldMatcher {
 export const everyField = new FieldMatcher([]);
 
 /**
- * The value of `spec.nodeName` and its like, as field selectors compare it: text as it is, booleans and numbers in
+ * The value of `spec.nodeName` and its like in an object in its stored form, as field selectors compare it: text as it is, booleans and numbers in
  * their text form, '' for what is not set. Booleans and counters that are not set read as false and 0.
  */
 export function fieldValue(object: KubeObject, field: string): string {
@@ -80,6 +80,11 @@ const paths: ReadonlyMap<string, string> = new Map([
   ['spec.host', 'spec.nodeName'],
   ['status.successful', 'status.succeeded'],
   ['source', 'source.component'],
+  // Events of events.k8s.io are stored, and so compared, in the core group's form.
+  ['reportingController', 'reportingComponent'],
+  ...['kind', 'namespace', 'name', 'uid', 'apiVersion', 'resourceVersion', 'fieldPath'].map(
+    (name) => [`regarding.${name}`, `involvedObject.${name}`] as const,
+  ),
 ]);
 
 /** Fields that are left out of the JSON when they are false or 0, and yet compare as text. */
