@@ -58,8 +58,9 @@ export class FieldMatcher {
 export const everyField = new FieldMatcher([]);
 
 /**
- * The value of `spec.nodeName` and its like in an object in its stored form, as field selectors compare it: text as it is, booleans and numbers in
- * their text form, '' for what is not set. Booleans and counters that are not set read as false and 0.
+ * The value of `spec.nodeName` and its like in the stored form of an object, as field selectors compare it: text as it
+ * is, booleans and numbers in their text form, '' for what is not set. Booleans and counters that are not set read as
+ * false and 0.
  */
 export function fieldValue(object: KubeObject, field: string): string {
   const path = paths.get(field) ?? field;
