@@ -34,14 +34,15 @@ await build({
   },
 });
 
+// The types of `bulkhead/testing`, for those who embed a cluster in their tests.
+run('node_modules/typescript-7/bin/tsc', '-p', 'tsconfig.types.json');
+
 // Field descriptions for `kubectl explain`: beside whichever file of the bundle reads them, and for sources in .cache.
 for (const place of ['.cache', 'dist', 'dist/chunks']) {
-  const { status } = spawnSync(
-    process.execPath,
-    ['scripts/extract-descriptions.ts', `${place}/descriptions.generated.json`],
-    {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    },
-  );
-  if (status !== 0) throw new Error('extracting the field descriptions failed');
+  run('scripts/extract-descriptions.ts', `${place}/descriptions.generated.json`);
+}
+
+function run(...args: string[]): void {
+  const { status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  if (status !== 0) throw new Error(`${args[0]} failed`);
 }
