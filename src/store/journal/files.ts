@@ -1,7 +1,19 @@
 // The journal engine's way to the disk: the few operations it needs, with the guarantees it builds on. Tests put a
 // simulated disk in its place that cuts the power, fills up and fails.
 
-import { close, constants, fdatasync, fsync, ftruncate, open, read, write, writev } from 'node:fs';
+import {
+  close,
+  constants,
+  fdatasync,
+  fdatasyncSync,
+  fsync,
+  ftruncate,
+  open,
+  read,
+  write,
+  writev,
+  writevSync,
+} from 'node:fs';
 import { mkdir, readdir, rename, stat, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,6 +25,8 @@ export interface StoreFile {
    * them what is needed to find them again.
    */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
+  /** The same, but blocks until it is done. */
+  writeNow(buffers: readonly Uint8Array[], position: number): void;
   /** Resolves with how many bytes were read; less than the buffer holds only at the end of the file. */
   read(buffer: Uint8Array, position: number): Promise<number>;
   truncate(length: number): Promise<void>;
@@ -76,6 +90,16 @@ class DiskFile implements StoreFile {
   async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
     await writeFully(this.#fd, buffers, position);
     if (this.#syncWrites) await syncData(this.#fd);
+  }
+
+  writeNow(buffers: readonly Uint8Array[], position: number): void {
+    let rest = nonEmpty(buffers);
+    while (rest.length > 0) {
+      const count = writevSync(this.#fd, rest, position);
+      position += count;
+      rest = skip(rest, count);
+    }
+    if (this.#syncWrites) fdatasyncSync(this.#fd);
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {
@@ -155,16 +179,25 @@ async function statIfThere(directory: string, name: string): Promise<ListedFile 
 
 /** The system may take less than it was given; it says why not when asked to take the rest. */
 async function writeFully(fd: number, buffers: readonly Uint8Array[], position: number): Promise<void> {
-  let rest = buffers.filter((buffer) => buffer.length > 0);
+  let rest = nonEmpty(buffers);
   while (rest.length > 0) {
-    let count = await writeSome(fd, rest, position);
+    const count = await writeSome(fd, rest, position);
     position += count;
-    while (rest.length > 0 && count >= rest[0]!.length) {
-      count -= rest[0]!.length;
-      rest = rest.slice(1);
-    }
-    if (count > 0) rest = [rest[0]!.subarray(count), ...rest.slice(1)];
+    rest = skip(rest, count);
   }
+}
+
+function nonEmpty(buffers: readonly Uint8Array[]): readonly Uint8Array[] {
+  return buffers.every(({ length }) => length > 0) ? buffers : buffers.filter(({ length }) => length > 0);
+}
+
+/** What is left of the buffers after so many bytes. */
+function skip(buffers: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let whole = 0;
+  while (whole < buffers.length && count >= buffers[whole]!.length) count -= buffers[whole++]!.length;
+  const rest = buffers.slice(whole);
+  if (count > 0) rest[0] = rest[0]!.subarray(count);
+  return rest;
 }
 
 function writeSome(fd: number, buffers: readonly Uint8Array[], position: number): Promise<number> {

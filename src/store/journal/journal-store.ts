@@ -48,6 +48,7 @@ export async function openJournalStore(options: JournalStoreOptions): Promise<St
         directory,
         files,
         engine,
+        clock,
         logger,
         segmentBytes: options.segmentBytes ?? 32 * 1024 * 1024,
         snapshotSlackBytes: options.snapshotSlackBytes ?? 16 * 1024 * 1024,

@@ -11,20 +11,22 @@
 
 import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
-import type { Logger } from '../../component/index.ts';
+import type { Clock, Logger } from '../../component/index.ts';
 import type { Engine, Ledger, LedgerEntry } from '../mvcc/engine.ts';
 import { StoreUnavailableError } from '../store.ts';
 import type { StoreFiles } from './files.ts';
 import { parseFileName } from './format.ts';
+import { LoneWriter } from './lone-writer.ts';
 import { FrameBuilder } from './record.ts';
 import type { Recovered, StoredFile } from './recovery.ts';
-import { Segment } from './segment.ts';
+import { LARGE_FRAME, Segment } from './segment.ts';
 import { type Capture, capture, writeSnapshot } from './snapshot.ts';
 
 export interface JournalOptions {
   readonly directory: string;
   readonly files: StoreFiles;
   readonly engine: Engine;
+  readonly clock: Clock;
   readonly logger: Logger;
   /** A segment that is longer than this is followed by a new one. */
   readonly segmentBytes: number;
@@ -62,6 +64,7 @@ export class Journal implements Ledger {
   #snapshot: StoredFile | undefined;
   #nextSequence: number;
   #writesFail = false;
+  readonly #loneWriter = new LoneWriter();
 
   #snapshotting: Promise<void> | undefined;
   readonly #stopSnapshot = new AbortController();
@@ -171,13 +174,27 @@ export class Journal implements Ledger {
       });
       this.#nextSequence++;
     }
-    await this.#segment.write(batch.builder, this.#engine.revision);
+    await this.#writeFrame(this.#segment, batch);
     if (!this.#writesFail) return;
     this.#writesFail = false;
     this.#logger.info(
       { component: 'store', directory: this.#options.directory },
       'the journal can be written again',
     );
+  }
+
+  async #writeFrame(segment: Segment, { entries, builder }: Batch): Promise<void> {
+    const { revision } = this.#engine;
+    const { clock } = this.#options;
+    const started = clock.monotonic();
+    // A snapshot on its way to the disk makes other writes wait for it.
+    const blocking =
+      this.#loneWriter.mayBlock(entries.length, started) &&
+      builder.payloadLength < LARGE_FRAME &&
+      this.#snapshotting === undefined;
+    if (!blocking) return segment.write(builder, revision);
+    segment.writeNow(builder, revision);
+    this.#loneWriter.blocked(clock.monotonic() - started);
   }
 
   async #sealSegment(): Promise<void> {

@@ -13,7 +13,7 @@ import type { FrameBuilder } from './record.ts';
 const AHEAD = 256 * 1024;
 const ZEROS = Buffer.alloc(AHEAD);
 /** For larger frames the metadata do not matter, but zeros would double what is written. */
-const LARGE_FRAME = 64 * 1024;
+export const LARGE_FRAME = 64 * 1024;
 
 export class Segment {
   readonly name: string;
@@ -70,15 +70,27 @@ export class Segment {
 
   /** Resolves when the frame is on disk. When it rejects, write no more: nobody knows what is there. */
   async write(builder: FrameBuilder, revision: number): Promise<void> {
+    const { buffers, end, written } = this.#prepare(builder, revision);
+    await this.#file.write(buffers, this.#length);
+    this.#length = end;
+    this.#written = written;
+  }
+
+  /** The same, but blocks until it is done. */
+  writeNow(builder: FrameBuilder, revision: number): void {
+    const { buffers, end, written } = this.#prepare(builder, revision);
+    this.#file.writeNow(buffers, this.#length);
+    this.#length = end;
+    this.#written = written;
+  }
+
+  /** What is to be written, and where the frames and the file end then. */
+  #prepare(builder: FrameBuilder, revision: number): { buffers: Uint8Array[]; end: number; written: number } {
     const frame = builder.finish({ salt: this.#salt, offset: this.#length, revision });
     const end = this.#length + frame.length;
-    const ahead =
-      end > this.#written && frame.length < LARGE_FRAME
-        ? Math.max(0, Math.min(AHEAD, this.#target - end))
-        : 0;
-    await this.#file.write([frame, ZEROS.subarray(0, ahead)], this.#length);
-    this.#written = Math.max(this.#written, end + ahead);
-    this.#length = end;
+    if (end <= this.#written) return { buffers: [frame], end, written: this.#written };
+    const ahead = frame.length < LARGE_FRAME ? Math.max(0, Math.min(AHEAD, this.#target - end)) : 0;
+    return { buffers: [frame, ZEROS.subarray(0, ahead)], end, written: end + ahead };
   }
 
   /** Takes back what stands behind the last frame that counts. */

@@ -33,11 +33,17 @@ const files: StoreFiles = {
   async open(path, mode) {
     const file = await diskFiles.open(path, mode);
     if (mode !== 'create durable') return file;
+    const segment = basename(path).replace(/\.tmp$/, '');
+    const sayOnDisk = (buffers: readonly Uint8Array[], position: number): void =>
+      say({ type: 'on disk', segment, end: position + (buffers[0]?.length ?? 0) });
     return {
       write: async (buffers, position) => {
         await file.write(buffers, position);
-        const segment = basename(path).replace(/\.tmp$/, '');
-        say({ type: 'on disk', segment, end: position + (buffers[0]?.length ?? 0) });
+        sayOnDisk(buffers, position);
+      },
+      writeNow: (buffers, position) => {
+        file.writeNow(buffers, position);
+        sayOnDisk(buffers, position);
       },
       read: (buffer, position) => file.read(buffer, position),
       truncate: (length) => file.truncate(length),

@@ -155,12 +155,7 @@ export class SimulatedDisk {
     return {
       write: async (buffers, position) => {
         await this.#begin('write', name, boot, () => {
-          // A failing durable write: the bytes are in the cache, and whether they are on disk is anybody's guess.
-          if (durable) {
-            this.#store(inode, Buffer.concat(buffers), position);
-            for (const sector of inode.dirty) if (this.#random() < 0.5) persist(inode, sector);
-            inode.dirty.clear();
-          }
+          if (durable) this.#scatter(inode, Buffer.concat(buffers), position);
         });
         const bytes = Buffer.concat(buffers);
         const room = this.#room(inode);
@@ -170,6 +165,28 @@ export class SimulatedDisk {
           await this.#waitForDisk(boot);
           flush(inode);
         }
+        if (fits < bytes.length) throw systemError('ENOSPC', name);
+      },
+      writeNow: (buffers, position) => {
+        // The power may go before the write or in the middle of it. There is no way to hang here; but whatever the
+        // dead process tries after the error will.
+        const operate = (operation: DiskOperation): void => {
+          this.onOperation(operation, name);
+          if (boot !== this.#boot) throw systemError('EIO', 'the power is gone');
+        };
+        if (boot !== this.#boot) throw systemError('EIO', 'the power is gone');
+        operate('write');
+        const bytes = Buffer.concat(buffers);
+        try {
+          this.fault('write', name);
+        } catch (error) {
+          this.#scatter(inode, bytes, position);
+          throw error;
+        }
+        const fits = Math.max(0, Math.min(bytes.length, this.#room(inode) - position));
+        this.#store(inode, bytes.subarray(0, fits), position);
+        operate('sync');
+        flush(inode);
         if (fits < bytes.length) throw systemError('ENOSPC', name);
       },
       read: async (buffer, position) => {
@@ -197,6 +214,13 @@ export class SimulatedDisk {
     let used = 0;
     for (const other of new Set(this.#names.values())) if (other !== inode) used += other.cached.length;
     return Math.max(this.capacity - used, inode.cached.length);
+  }
+
+  /** A failed durable write: the bytes are in the cache, and whether they are on disk is anybody's guess. */
+  #scatter(inode: Inode, bytes: Buffer, position: number): void {
+    this.#store(inode, bytes, position);
+    for (const sector of inode.dirty) if (this.#random() < 0.5) persist(inode, sector);
+    inode.dirty.clear();
   }
 
   #store(inode: Inode, bytes: Buffer, position: number): void {
