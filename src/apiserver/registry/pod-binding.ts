@@ -17,7 +17,7 @@ import type { Binding, Pod, PodCondition } from '../../api/types/core-v1.ts';
 import { writeOptions } from '../request/options.ts';
 import { AdmissionRun, decodeBody, type RegistryContext } from './context.ts';
 import { matchNamespace, orderMetadata } from './object-meta.ts';
-import { type Answer, type RegistryRequest, success } from './request.ts';
+import { type Answer, done, type RegistryRequest } from './request.ts';
 
 const RESOURCE = { group: '', name: 'pods/binding' };
 const MOST_ATTEMPTS = 64;
@@ -40,7 +40,7 @@ export async function bindPod(context: RegistryContext, request: RegistryRequest
     await admission.validate(decoded, undefined);
     await assign(context, { ...request, name }, binding, options.dryRun);
     committed = true;
-    return { type: 'value', status: 201, value: success() };
+    return done();
   } finally {
     admission.settle(committed);
   }

@@ -20,7 +20,7 @@ import { type DeleteOptions, deleteOptions, writeOptions } from '../request/opti
 import { AdmissionRun, decodeBody, type RegistryContext } from './context.ts';
 import { removeOne } from './delete.ts';
 import { matchNamespace, orderMetadata } from './object-meta.ts';
-import { type Answer, type RegistryRequest, success } from './request.ts';
+import { type Answer, done, type RegistryRequest } from './request.ts';
 
 /** More than this many evictions that the disruption controller has not seen yet are too many. */
 const MOST_UNCONFIRMED = 2_000;
@@ -44,7 +44,7 @@ export async function evictPod(context: RegistryContext, request: RegistryReques
     await admission.validate(decoded, undefined);
     await evict(context, request, deletion);
     committed = true;
-    return { type: 'value', status: 201, value: success() };
+    return done();
   } finally {
     admission.settle(committed);
   }

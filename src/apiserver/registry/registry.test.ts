@@ -414,7 +414,7 @@ test('binding sets the node and the PodScheduled condition, once', async () => {
   await call('create', 'pods', { body: pod('p') });
   const binding = { metadata: { name: 'p', annotations: { a: 'b' } }, target: { kind: 'Node', name: 'n1' } };
   const status = await call('create', 'pods', { name: 'p', subresource: 'binding', body: binding });
-  assert.equal((status as unknown as Status).status, 'Success');
+  assert.deepEqual(status, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
   const bound = await call('get', 'pods', { name: 'p' });
   assert.equal(bound.spec['nodeName'], 'n1');
   assert.equal(bound.metadata.annotations?.['a'], 'b');

@@ -58,3 +58,8 @@ export function success(details?: Status['details']): Status {
     ...(details === undefined ? {} : { details }),
   };
 }
+
+/** The answer to a creation that leaves no object of its own: a binding, an eviction. It carries its code. */
+export function done(): Answer {
+  return { type: 'value', status: 201, value: { ...success(), code: 201 } };
+}
