@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { isIpv4Cidr } from './machine.ts';
+import { portProblem } from './preflight.ts';
+import {
+  type ClusterPaths,
+  type ClusterSettings,
+  clusterPaths,
+  instanceName,
+  openState,
+  readSettings,
+  StateError,
+} from './state.ts';
+
+const wanted: ClusterSettings = {
+  format: 1,
+  mode: 'node',
+  podCidr: '10.244.0.0/24',
+  serviceCidr: '10.96.0.0/16',
+  clusterDomain: 'cluster.local',
+  nodeName: 'n',
+  bridge: 'bulkhead0',
+  instance: 'bulkhead',
+};
+
+describe('the state directory', () => {
+  let paths: ClusterPaths;
+  beforeEach(async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'bulkhead-state-'));
+    paths = clusterPaths(join(directory, 'state'), join(directory, 'run'));
+  });
+  afterEach(() => rm(join(paths.state, '..'), { recursive: true }));
+
+  it('keeps what a cluster was made with, whatever the defaults are later', async () => {
+    assert.equal(await readSettings(paths), undefined);
+    assert.deepEqual(await openState(paths, wanted, {}), wanted);
+    assert.deepEqual(await openState(paths, { ...wanted, podCidr: '10.0.0.0/24' }, {}), wanted);
+    assert.deepEqual(
+      await openState(paths, wanted, { podCidr: wanted.podCidr }),
+      wanted,
+      'saying the same again is no change',
+    );
+  });
+
+  it('refuses a changed setting by its name, and says how to get it', async () => {
+    await openState(paths, wanted, {});
+    await assert.rejects(openState(paths, wanted, { podCidr: '10.9.0.0/24' }), (error: Error) => {
+      assert.ok(error instanceof StateError);
+      assert.match(error.message, /made with podCidr 10\.244\.0\.0\/24, which cannot become 10\.9\.0\.0\/24/);
+      assert.match(error.message, /bulkhead reset/);
+      return true;
+    });
+  });
+
+  it('is left alone when it is damaged, of another version or somebody else’s', async () => {
+    await openState(paths, wanted, {});
+    for (const text of [
+      '',
+      '{',
+      '[]',
+      'null',
+      '{"format":2}',
+      '{"format":1}',
+      JSON.stringify({ ...wanted, nodeName: 7 }),
+    ]) {
+      await writeFile(paths.settings, text);
+      await assert.rejects(openState(paths, wanted, {}), StateError, text);
+      assert.equal(await readFile(paths.settings, 'utf8'), text);
+    }
+  });
+
+  it('names the kernel’s objects so that clusters side by side do not meet', () => {
+    const [a, b] = [instanceName('/srv/a'), instanceName('/srv/b')];
+    assert.notEqual(a.instance, b.instance);
+    assert.notEqual(a.bridge, b.bridge);
+    assert.ok(a.bridge.length <= 15, 'the kernel allows 15 characters');
+    assert.deepEqual(instanceName('/var/lib/bulkhead'), { instance: 'bulkhead', bridge: 'bulkhead0' });
+  });
+});
+
+describe('before a start', () => {
+  it('ranges are taken only when they are ones', () => {
+    for (const good of ['10.244.0.0/24', '10.0.0.0/8', '192.168.128.0/17'])
+      assert.ok(isIpv4Cidr(good, 28), good);
+    for (const bad of [
+      '10.244.0.1/24',
+      '10.244.0.0',
+      '10.244.0.0/29',
+      '300.0.0.0/8',
+      'fd00::/64',
+      '10.0.0.0/7',
+      '',
+      '0x0a.0.0.0/8',
+    ]) {
+      assert.ok(!isIpv4Cidr(bad, 28), bad);
+    }
+  });
+
+  it('a taken port is told with the option that chooses another', async () => {
+    const { createServer } = await import('node:net');
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    const problem = await portProblem('127.0.0.1', port, '--port', 'API server');
+    assert.match(problem?.what ?? '', new RegExp(`port ${port} for the API server is taken`));
+    assert.match(problem?.remedy ?? '', /--port PORT/);
+    await new Promise((resolve) => server.close(resolve));
+    assert.equal(await portProblem('127.0.0.1', port, '--port', 'API server'), undefined);
+  });
+});
