@@ -210,6 +210,8 @@ export interface ChainContext {
    * decoding, admission and validation. Rejects with AlreadyExists. The object's parts are shared from then on.
    */
   seed(resource: GroupVersionResource, object: SeedObject): Promise<KubeObject>;
+  /** Under which others reach the server, e.g. `https://127.0.0.1:6443`; known once it listens. */
+  url(): string;
   readonly clock: Clock;
   readonly logger: Logger;
 }

@@ -76,6 +76,7 @@ interface CallOptions {
   readonly cert?: TestKeyPair | null;
   readonly token?: string;
   readonly headers?: Record<string, string | string[]>;
+  readonly server?: ApiServer;
 }
 
 async function call(
@@ -87,7 +88,7 @@ async function call(
   const cert = options.token !== undefined ? null : options.cert === undefined ? admin : options.cert;
   const request = httpsRequest({
     host: '127.0.0.1',
-    port: server.address?.port,
+    port: (options.server ?? server).address?.port,
     ca: authority.certificate,
     ...(cert && { cert: cert.certificate, key: cert.key }),
     method,
@@ -632,6 +633,20 @@ test('the issuer’s documents are there for service accounts, and component sta
     ],
   );
   assert.match(String(statuses.headers['warning']), /ComponentStatus is deprecated/);
+});
+
+test('a server that advertises no address names the one it listens on in the issuer’s documents', async () => {
+  await using own = createMemoryStore();
+  const { certificate, key: servingKey } = await authority.server();
+  const clientCa = authority.certificate;
+  await using local = await startApiServer({
+    store: own,
+    listen: { host: '127.0.0.1', port: 0, certificate, key: servingKey, clientCa },
+    chain: defaultChain({ serviceAccountKey: key }),
+  });
+  await local.ready;
+  const documents = await call('GET', '/.well-known/openid-configuration', undefined, { server: local });
+  assert.equal(str(documents.body['jwks_uri']), `https://127.0.0.1:${local.address?.port}/openid/v1/jwks`);
 });
 
 test('options that cannot work are refused before anything starts', () => {

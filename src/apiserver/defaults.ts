@@ -120,7 +120,9 @@ export function defaultChain(options: DefaultChainOptions): ChainFactory {
     const backends = own(new Backends());
     const kubelets = new Kubelets(reader, options.kubelet);
     const jwksUri = (): string => {
-      const { address, port } = options.advertise?.() ?? { address: '127.0.0.1', port: 6443 };
+      const advertise = options.advertise?.();
+      if (advertise === undefined) return `${context.url()}/openid/v1/jwks`;
+      const { address, port } = advertise;
       return `https://${address.includes(':') ? `[${address}]` : address}:${port}/openid/v1/jwks`;
     };
 

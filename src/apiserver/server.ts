@@ -134,6 +134,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
         user,
       );
     let registry: RegistryContext | undefined;
+    let front: Front | undefined;
+    const url = (): string => options.advertiseUrl ?? urlOf(front?.address);
     const chain = options.chain({
       reader,
       catalog,
@@ -144,6 +146,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
           throw new Error(`no resource ${resource} is served in ${group}/${version}`);
         return seed(started(registry), definition, object);
       },
+      url,
       clock,
       logger,
     });
@@ -181,8 +184,6 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
       ],
     });
     const state: ServerState = { bootstrapped: false, bootstrapError: undefined, stopping: false };
-    let front: Front | undefined;
-    const url = (): string => options.advertiseUrl ?? urlOf(front?.address);
     paths = new Paths({
       catalog,
       version,
