@@ -310,13 +310,13 @@ export class Containers {
           'Internal',
           `OCI runtime start failed: ${runtimeMessage(stderr.toString()) || `exit code ${exitCode}`}`,
         );
+      await this.#update(entry, { phase: 'running', startedAt: clock.now() });
     } catch (error) {
       await this.#startFailed(entry, messageOf(error));
       throw error instanceof RuntimeError
         ? error
         : new RuntimeError('Internal', messageOf(error), { cause: error });
     }
-    await this.#update(entry, { phase: 'running', startedAt: clock.now() });
     this.#emit(entry.record, 'STARTED');
     this.#watch(entry);
     // It may have ended already, and its file may have come when it was not yet looked for.
@@ -326,7 +326,7 @@ export class Containers {
   async #startFailed(entry: Entry, message: string): Promise<void> {
     const { paths, clock, logger } = this.#context;
     const { id } = entry.record;
-    await this.#deleteFromRuntime(entry).catch((error: unknown) =>
+    await this.#deleteFromRuntime(entry.record).catch((error: unknown) =>
       logger.error({ err: error, containerId: id }, 'what is left of a failed start cannot be deleted'),
     );
     await rm(paths.exitFile(id), { force: true });
@@ -425,11 +425,21 @@ export class Containers {
     if (entry.record.phase === 'exited') return;
     const { paths, logger } = this.#context;
     entry.unwatch?.();
-    await this.#update(entry, { ...ending, phase: 'exited' });
+    const written = await this.#update(entry, { ...ending, phase: 'exited' }).then(
+      () => true,
+      (error: unknown) => {
+        // Known to us it is all the same; the exit file stays, and tells it again after a restart.
+        logger.error(
+          { err: error, containerId: entry.record.id },
+          'the end of a container cannot be recorded',
+        );
+        return false;
+      },
+    );
     entry.ended.resolve();
     this.#emit(entry.record, 'STOPPED');
-    entry.deleting ??= this.#deleteFromRuntime(entry)
-      .then(() => rm(paths.exitFile(entry.record.id), { force: true }))
+    entry.deleting ??= this.#deleteFromRuntime(entry.record)
+      .then(() => (written ? rm(paths.exitFile(entry.record.id), { force: true }) : undefined))
       .catch((error: unknown) => {
         logger.warn(
           { err: error, containerId: entry.record.id },
@@ -440,14 +450,17 @@ export class Containers {
   }
 
   /** Deletes the runtime's state and the cgroup, killing what is left; succeeds when there is nothing. */
-  async #deleteFromRuntime(entry: Entry): Promise<void> {
-    const { host, cgroups } = this.#context;
-    const { id, handler, cgroup } = entry.record;
-    const runtime = this.#context.runtimes.get(handler);
-    if (runtime) {
+  async #deleteFromRuntime({
+    id,
+    handler,
+    cgroup,
+  }: Pick<ContainerRecord, 'id' | 'handler' | 'cgroup'>): Promise<void> {
+    const { host, cgroups, runtimes } = this.#context;
+    const runtime = runtimes.get(handler);
+    if (runtime && (await runtime.knows(id))) {
       const { exitCode, stderr } = await host.run(runtime.command('delete', '--force', id));
       const text = runtimeMessage(stderr.toString());
-      if (exitCode !== 0 && !/does not exist|no such (file|container)|not exist/i.test(text))
+      if (exitCode !== 0 && !/does not exist/i.test(text))
         throw new RuntimeError('Internal', `OCI runtime delete failed: ${text}`);
     }
     await cgroups.remove(cgroup);
@@ -493,7 +506,7 @@ export class Containers {
     const { id, sandboxId, config } = entry.record;
     await this.stop(id, 0);
     const { phase } = entry.record;
-    if (phase !== 'created') await (entry.deleting ?? this.#deleteFromRuntime(entry));
+    if (phase !== 'created') await (entry.deleting ?? this.#deleteFromRuntime(entry.record));
     await entry.writes;
     await this.#discard(id);
     this.#entries.delete(id);
@@ -517,17 +530,31 @@ export class Containers {
     await images.release(id);
   }
 
-  /** Clears away what a crash left of containers that were being made or removed. */
-  async clearBroken(ids: readonly string[]): Promise<void> {
+  /**
+   * Clears away containers that are half made or half removed, or whose sandbox is lost, with what runs of them.
+   * `records`: of those that have one.
+   */
+  async clearStrays(ids: readonly string[], records: ReadonlyMap<string, ContainerRecord>): Promise<void> {
     await Promise.all(
       ids.map(async (id) => {
-        this.#context.logger.warn(
-          { containerId: id },
-          'clearing away a container that was half made or half removed',
-        );
+        this.#context.logger.warn({ containerId: id }, 'clearing away a container that belongs to nobody');
+        await this.#endStray(id, records.get(id));
         await this.#discard(id);
       }),
     );
+  }
+
+  async #endStray(id: string, record: ContainerRecord | undefined): Promise<void> {
+    const { host, paths, runtimes, cgroups } = this.#context;
+    const { process, conmon } = await readPidFiles(paths.bundle(id));
+    for (const identity of [process, conmon]) if (identity) await host.kill(identity, SIGKILL);
+    if (record) await cgroups.kill(record.cgroup);
+    for (const handler of record ? [record.handler] : runtimes.keys()) {
+      // Without a record its cgroup is not known; it goes with the pod's.
+      const runtime = runtimes.get(handler);
+      if (runtime && (await runtime.knows(id))) await host.run(runtime.command('delete', '--force', id));
+    }
+    if (record) await cgroups.remove(record.cgroup);
   }
 
   /** After a restart: finds out what each container has become meanwhile, and watches those that run. */
@@ -539,7 +566,7 @@ export class Containers {
     const { paths, clock, bootId, logger } = this.#context;
     const { id, phase, process, conmon } = entry.record;
     if (phase === 'exited') {
-      await this.#deleteFromRuntime(entry);
+      await this.#deleteFromRuntime(entry.record);
       return;
     }
     if (entry.record.bootId !== bootId) {

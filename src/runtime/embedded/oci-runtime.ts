@@ -2,7 +2,7 @@
 
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { isAbsolute, join } from 'node:path';
+import { basename, isAbsolute, join } from 'node:path';
 import type { Logger } from '../../component/index.ts';
 import { RuntimeError } from '../cri.ts';
 import type { CgroupMode } from './cgroups.ts';
@@ -57,6 +57,18 @@ export class OciRuntime {
 
   get globalArguments(): string[] {
     return ['--root', this.root];
+  }
+
+  /**
+   * Whether the runtime may have state of the container. runc and crun keep it in a directory of the container's
+   * name, so they need not be run to find out; others are asked always.
+   */
+  async knows(id: string): Promise<boolean> {
+    if (!['runc', 'crun'].includes(basename(this.program))) return true;
+    return access(join(this.root, id)).then(
+      () => true,
+      () => false,
+    );
   }
 
   command(...args: readonly string[]): string[] {

@@ -202,9 +202,14 @@ test('records that cannot be read are cleared away with all that belongs to them
   const pod = await fixture.pod();
   const id = await fixture.container(pod, ['sleep', '1000']);
   const { pid } = await fixture.runtime.containerStatus(id);
-  await fixture.runtime.stopContainer(id, 0);
+  const other = await fixture.container(pod, ['sleep', '1000'], {
+    metadata: { name: 'other', attempt: 0 },
+    logPath: 'other.log',
+  });
+  const { pid: otherPid } = await fixture.runtime.containerStatus(other);
   await fixture.runtime[Symbol.asyncDispose]();
   const { stateDirectory, runDirectory } = fixture.options;
+  await writeFile(join(stateDirectory!, 'containers', other, 'container.json'), '');
   await writeFile(join(stateDirectory!, 'sandboxes', pod.id, 'sandbox.json'), '{"id":');
   await mkdir(join(runDirectory!, 'containers', 'stray', 'rootfs'), { recursive: true });
   await fixture.startRuntime();
@@ -213,7 +218,9 @@ test('records that cannot be read are cleared away with all that belongs to them
   for (const directory of [stateDirectory!, runDirectory!])
     for (const kind of ['sandboxes', 'containers'])
       assert.deepEqual(await readdir(join(directory, kind)), []);
-  assert.ok(!existsSync(`/proc/${pid}`));
+  await fixture.until('the processes to be gone', () =>
+    [pid, otherPid].every((p) => !existsSync(`/proc/${p}`)),
+  );
 });
 
 test('two runtimes do not work on the same state', { skip }, async () => {

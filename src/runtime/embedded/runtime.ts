@@ -256,7 +256,10 @@ export class EmbeddedRuntime implements RuntimeService, Running {
     for (const record of sandboxes.records) this.#sandboxes.adopt(await this.#lookAt(record));
     for (const record of kept) this.#containers.adopt(record);
     await this.#containers.reconcile();
-    await this.#containers.clearBroken([...new Set(strayContainers.filter((id) => !keptIds.has(id)))]);
+    await this.#containers.clearStrays(
+      [...new Set(strayContainers.filter((id) => !keptIds.has(id)))],
+      new Map(containers.records.map((record) => [record.id, record])),
+    );
     const strays = [...sandboxes.broken, ...sandboxRuns].filter((id) => !sandboxIds.has(id));
     await this.#sandboxes.clearBroken([...new Set(strays)]);
     await this.#context.network.reconcile(this.#sandboxes.liveIds());
