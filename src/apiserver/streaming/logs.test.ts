@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
+import { WebSocket } from 'ws';
 import { testAuthority } from '../testing/certificates.ts';
 import {
   type KubeletCluster as Cluster,
@@ -53,6 +55,84 @@ describe('logs', () => {
     answer.on('error', () => {});
     answer.destroy();
     await until(() => closed, 'the kubelet hears that nobody reads');
+  });
+
+  describe('over a WebSocket', () => {
+    const read = async (path: string, protocols: string[] = []) => {
+      const socket = new WebSocket(`wss://127.0.0.1:${c.port}${path}`, protocols, {
+        ca: c.ca.certificate,
+        cert: c.admin.certificate,
+        key: c.admin.key,
+      });
+      const messages: { readonly text: string; readonly binary: boolean }[] = [];
+      socket.on('message', (data, binary) => messages.push({ text: String(data), binary }));
+      const [code] = (await once(socket, 'close')) as [number];
+      return { protocol: socket.protocol, code, messages };
+    };
+
+    test('are an empty message and then bytes', async () => {
+      c.onRequest = (_request, response) => response.end('line 1\n');
+      const expected = {
+        code: 1000,
+        messages: [
+          { text: '', binary: true },
+          { text: 'line 1\n', binary: true },
+        ],
+      };
+      assert.deepEqual(await read(LOG), { protocol: '', ...expected });
+      assert.deepEqual(await read(LOG, ['other', 'binary.k8s.io']), {
+        protocol: 'binary.k8s.io',
+        ...expected,
+      });
+    });
+
+    test('are base64 for who asks so, and never give a token back', async () => {
+      c.onRequest = (_request, response) => response.end('line 1\n');
+      const token = 'base64url.bearer.authorization.k8s.io.dmlld2VyLXRva2Vu';
+      assert.deepEqual(await read(LOG, [token, 'base64.binary.k8s.io']), {
+        protocol: 'base64.binary.k8s.io',
+        code: 1000,
+        messages: [
+          { text: '', binary: false },
+          { text: Buffer.from('line 1\n').toString('base64'), binary: false },
+        ],
+      });
+    });
+
+    test('let the kubelet go when the client goes, and break off when the kubelet does', async () => {
+      let writer: ServerResponse | undefined;
+      c.onRequest = (_request, response) => {
+        writer = response;
+        response.write('one\n');
+      };
+      const options = { ca: c.ca.certificate, cert: c.admin.certificate, key: c.admin.key };
+      const url = `wss://127.0.0.1:${c.port}${LOG}?follow=true`;
+      const first = new WebSocket(url, options);
+      await once(first, 'message');
+      let closed = false;
+      writer?.on('close', () => {
+        closed = true;
+      });
+      first.terminate();
+      await until(() => closed, 'the kubelet hears that nobody reads');
+      const second = new WebSocket(url, options);
+      await once(second, 'message');
+      writer?.destroy();
+      const [code] = (await once(second, 'close')) as [number];
+      assert.equal(code, 1006);
+    });
+
+    test('are refused with a reason', async () => {
+      const upgrade = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13' };
+      const key = { 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
+      const other = await c.fetch(LOG, {
+        headers: { ...upgrade, ...key, 'sec-websocket-protocol': 'v4.channel.k8s.io' },
+      });
+      assert.equal(other.status, 403);
+      assert.match(other.body, /requested protocol\(s\) are not supported: \[v4.channel.k8s.io\]/);
+      const spdy = await c.fetch(LOG, { headers: { connection: 'Upgrade', upgrade: 'SPDY/3.1' } });
+      assert.equal(spdy.status, 400);
+    });
   });
 
   test('a slow reader slows the kubelet down instead of filling the memory', async () => {

@@ -12,6 +12,7 @@ import {
 } from '../../api/index.ts';
 import type { HandlerContext, ObjectReader, StreamingRequest, StreamingResource } from '../chain.ts';
 import { backendError, type Kubelets } from './kubelets.ts';
+import { LogSockets } from './log-socket.ts';
 import { containerOf, flag, podOf } from './pods.ts';
 import { type Backends, fetchFrom, returnBody } from './relay.ts';
 
@@ -65,36 +66,37 @@ export function logParameters(query: URLSearchParams, podName: string): URLSearc
 }
 
 export function podLogs(reader: ObjectReader, kubelets: Kubelets, backends: Backends): StreamingResource {
+  const sockets = new LogSockets();
+  /** The kubelet's answer, its body unread; undefined: nothing can have been written yet. */
+  const open = async (context: HandlerContext): Promise<IncomingMessage | undefined> => {
+    const { query } = context;
+    const pod = await podOf(reader, context);
+    const parameters = logParameters(query, pod.metadata.name);
+    const container = containerOf(pod, query.get('container') ?? '');
+    const nodeName = pod.spec.nodeName ?? '';
+    if (nodeName === '') return undefined;
+    const backend = kubelets.backend(nodeName, { verify: !flag(query, 'insecureSkipTLSVerifyBackend') });
+    const path = `/containerLogs/${segment(context.namespace)}/${segment(pod.metadata.name)}/${segment(container)}?${parameters}`;
+    const answer = await fetchFrom(backends, {
+      backend,
+      method: 'GET',
+      path,
+      signal: context.signal,
+      unreachable: (problem) =>
+        backendError(`Get "https://${backend.host}:${backend.port}${path}": ${problem}`),
+    });
+    const status = answer.statusCode ?? 500;
+    if (status < 200 || status > 206) throw await kubeletError(answer, context);
+    return answer;
+  };
   return {
     group: '',
     resource: 'pods',
     subresource: 'log',
     async request(context, http) {
-      if (http.method !== 'GET' && http.method !== 'HEAD')
-        throw new StatusError({
-          code: 405,
-          reason: 'MethodNotAllowed',
-          message: 'the server does not allow this method on the requested resource',
-        });
-      const { query } = context;
-      const pod = await podOf(reader, context);
-      const parameters = logParameters(query, pod.metadata.name);
-      const container = containerOf(pod, query.get('container') ?? '');
-      const nodeName = pod.spec.nodeName ?? '';
-      // Nothing can have been written yet.
-      if (nodeName === '') return respondEmpty(http);
-      const backend = kubelets.backend(nodeName, { verify: !flag(query, 'insecureSkipTLSVerifyBackend') });
-      const path = `/containerLogs/${segment(context.namespace)}/${segment(pod.metadata.name)}/${segment(container)}?${parameters}`;
-      const answer = await fetchFrom(backends, {
-        backend,
-        method: 'GET',
-        path,
-        signal: context.signal,
-        unreachable: (problem) =>
-          backendError(`Get "https://${backend.host}:${backend.port}${path}": ${problem}`),
-      });
-      const status = answer.statusCode ?? 500;
-      if (status < 200 || status > 206) throw await kubeletError(answer, context);
+      if (http.method !== 'GET' && http.method !== 'HEAD') throw methodNotAllowed();
+      const answer = await open(context);
+      if (answer === undefined) return respondEmpty(http);
       http.respond(200, { 'content-type': 'text/plain' });
       if (http.method === 'HEAD') {
         answer.destroy();
@@ -103,7 +105,22 @@ export function podLogs(reader: ObjectReader, kubelets: Kubelets, backends: Back
       }
       await returnBody(answer, http);
     },
+    async upgrade(context, upgrade) {
+      if (upgrade.method !== 'GET') throw methodNotAllowed();
+      if (String(upgrade.headers['upgrade']).toLowerCase() !== 'websocket')
+        throw badRequest('pods/log can be upgraded to websocket only');
+      sockets.check(upgrade);
+      await sockets.send(upgrade, await open(context));
+    },
   };
+}
+
+function methodNotAllowed(): StatusError {
+  return new StatusError({
+    code: 405,
+    reason: 'MethodNotAllowed',
+    message: 'the server does not allow this method on the requested resource',
+  });
 }
 
 export const segment = (text: string): string => encodeURIComponent(text);

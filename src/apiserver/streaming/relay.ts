@@ -138,7 +138,7 @@ async function returnChunks(
 }
 
 /** The client, or the backend, broke off: nobody is left to tell. */
-function isGone(error: unknown): boolean {
+export function isGone(error: unknown): boolean {
   const { code, name } = error as { code?: string; name?: string };
   return (
     name === 'AbortError' ||
