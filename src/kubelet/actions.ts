@@ -5,7 +5,7 @@
 import { isSidecar } from '../api/index.ts';
 import type { Container, Pod } from '../api/types/core-v1.ts';
 import { needsRestart, outdatedResources } from './allocation.ts';
-import { containerHash, containersOf, findContainer, restartsAfter } from './pod.ts';
+import { containerHash, containersOf, findContainer, restartsAfter, restartsWholePod } from './pod.ts';
 import { type ContainerRecord, newestContainer, type PodRuntimeState } from './runtime-state.ts';
 
 export type ProbeOutcome = 'success' | 'failure' | 'unknown';
@@ -32,6 +32,8 @@ export interface ResizeOrder {
 export interface PodActions {
   /** End everything: nothing of this pod will run again. */
   readonly killPod: boolean;
+  /** A container asked for all to start over: everything that ran is ended and forgotten, the sandbox stays. */
+  readonly restartAll: boolean;
   /** The present sandbox, when there is one, no longer serves. */
   readonly sandboxChanged: boolean;
   readonly createSandbox: boolean;
@@ -79,6 +81,14 @@ export function hasInitialized(pod: Pod, state: PodRuntimeState): boolean {
   );
 }
 
+/** The container whose end is to start the whole pod over. */
+function restartRequest(pod: Pod, state: PodRuntimeState): Container | undefined {
+  return containersOf(pod).find(({ container }) => {
+    const record = newestContainer(state, container.name);
+    return record?.state === 'EXITED' && restartsWholePod(container, record.exitCode);
+  })?.container;
+}
+
 function sandboxChange(pod: Pod, state: PodRuntimeState): { changed: boolean; id?: string; attempt: number } {
   const newest = state.sandboxes[0];
   if (!newest) return { changed: true, attempt: 0 };
@@ -100,6 +110,7 @@ export function computeActions(
   memoryCapacity: number,
 ): PodActions {
   const { changed, id, attempt } = sandboxChange(pod, state);
+  const restart = changed ? undefined : restartRequest(pod, state);
   const draft: Draft = {
     killPod: changed,
     initContainersToStart: [],
@@ -110,6 +121,7 @@ export function computeActions(
   };
   const finish = (createSandbox: boolean): PodActions => ({
     ...draft,
+    restartAll: restart !== undefined,
     sandboxChanged: changed,
     createSandbox,
     sandboxId: id,
@@ -134,6 +146,7 @@ export function computeActions(
     return finish(true);
   }
 
+  if (restart) return finish(false);
   for (const container of pod.spec.ephemeralContainers ?? [])
     if (!newestContainer(state, container.name)) draft.ephemeralContainersToStart.push(container);
 

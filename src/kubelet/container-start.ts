@@ -32,6 +32,8 @@ export interface StartJob {
   readonly signal: AbortSignal;
   /** Ids of containers that do not count as running yet. */
   readonly starting: Set<string>;
+  /** Where counting goes on for containers without a record. */
+  readonly restartCounts: ReadonlyMap<string, number>;
   readonly publish: () => void;
 }
 
@@ -44,7 +46,7 @@ export class ContainerStarter {
 
   /** Rejects with a StartError that says why the container waits, or with the signal's reason. */
   async start(job: StartJob): Promise<void> {
-    const { pod, member, signal, state } = job;
+    const { pod, member, signal } = job;
     const { runtime, events, puller } = this.#options;
     let image: Image;
     try {
@@ -54,7 +56,7 @@ export class ContainerStarter {
         events.container(pod, member, 'Warning', 'Failed', `Error: ${error.reason}`);
       throw error;
     }
-    const restartCount = this.#restartCount(pod, member, state);
+    const restartCount = this.#restartCount(job);
     await this.#removeOldAttempts(job, restartCount);
     const config = await this.#configure(job, image, restartCount);
     const environment = await this.#sandboxEnvironment(pod);
@@ -152,10 +154,12 @@ export class ContainerStarter {
   }
 
   /** Goes on counting where the records of the runtime, or else the API, left off. */
-  #restartCount(pod: Pod, { container, kind }: PodContainer, state: PodRuntimeState): number {
+  #restartCount({ pod, member: { container, kind }, state, restartCounts }: StartJob): number {
     const record = newestContainer(state, container.name);
     if (record) return record.restartCount + 1;
     if (kind === 'ephemeral') return 0;
+    const known = restartCounts.get(container.name);
+    if (known !== undefined) return known;
     const { initContainerStatuses, containerStatuses } = pod.status ?? {};
     const reported =
       findContainerStatus(containerStatuses, container.name) ??

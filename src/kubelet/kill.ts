@@ -161,6 +161,7 @@ export class ContainerKiller {
     try {
       await hooks.run(target, handler, signal);
     } catch (error) {
+      this.#options.signal.throwIfAborted();
       if (signal.aborted) {
         logger.info({ container: record.id }, 'the preStop hook did not end within the grace period');
         return;

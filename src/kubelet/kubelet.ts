@@ -3,7 +3,7 @@
 
 import { readFile } from 'node:fs/promises';
 import type { Node, Pod } from '../api/types/core-v1.ts';
-import { createEventRecorder, type EventRecorder, type Informer, resources } from '../client/index.ts';
+import { createEventRecorder, delay, type EventRecorder, type Informer, resources } from '../client/index.ts';
 import {
   type Clock,
   type Logger,
@@ -50,6 +50,7 @@ export interface Kubelet extends Running {
 }
 
 const HOUSEKEEPING_MS = 60_000;
+const RUNTIME_RETRY_MS = 500;
 
 export class NodeAgent implements Kubelet {
   readonly nodeName: string;
@@ -293,7 +294,7 @@ export class NodeAgent implements Kubelet {
     const { signal } = this.#stop;
     await this.#cgroups.start();
     await this.#listen();
-    this.#runtimeName = (await runtime.version()).runtimeName;
+    this.#runtimeName = await this.#waitForRuntime();
     if (podCidrs) await this.#setPodCidrs(podCidrs);
     this.#node.start();
     this.#events.node('Normal', 'Starting', 'Starting kubelet.');
@@ -331,6 +332,20 @@ export class NodeAgent implements Kubelet {
     this.#evictions.start();
     this.#images.start();
     if (this.#options.host.storage) this.#logs.start();
+  }
+
+  /** Resolves with the runtime's name as soon as it answers. */
+  async #waitForRuntime(): Promise<string> {
+    for (let failures = 0; ; failures++) {
+      this.#stop.signal.throwIfAborted();
+      try {
+        return (await this.#options.runtime.version()).runtimeName;
+      } catch (error) {
+        if (failures === 0)
+          this.#logger.error({ err: error }, 'the container runtime does not answer; it is asked again');
+      }
+      await delay(this.#clock, RUNTIME_RETRY_MS, this.#stop.signal);
+    }
   }
 
   async #listen(): Promise<void> {

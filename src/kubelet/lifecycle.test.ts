@@ -681,3 +681,55 @@ test('a resize that does not fit waits, and is done when others leave', async ()
     assert.deepEqual(only(pod).resources?.requests, { cpu: '20' });
   });
 });
+
+test('a container whose rule says so starts the whole pod over in its place', async () => {
+  await using node = await startTestNode();
+  const restartPolicyRules = [
+    { action: 'RestartAllContainers', exitCodes: { operator: 'In', values: [88] } },
+  ];
+  const pod = await node.createPod({
+    name: 'web',
+    spec: {
+      restartPolicy: 'Never',
+      initContainers: [{ name: 'init', image: 'busybox:1' }],
+      containers: [
+        { name: 'other', image: 'nginx:1.29' },
+        { name: 'web', image: 'nginx:1.29', restartPolicy: 'Never', restartPolicyRules },
+      ],
+    },
+  });
+  const before = await waitFor(node, 'web', running);
+  node.runtime.exit({ podUid: pod.metadata.uid, container: 'web' }, 88);
+  const after = await waitFor(node, 'web', (p) => {
+    running(p);
+    assert.deepEqual(
+      p.status.containerStatuses?.map(({ name, restartCount, state }) => [
+        name,
+        restartCount,
+        state?.running !== undefined,
+      ]),
+      [
+        ['other', 1, true],
+        ['web', 1, true],
+      ],
+    );
+    assert.equal(p.status.initContainerStatuses?.[0]?.restartCount, 1);
+  });
+  assert.equal(after.status.podIP, before.status.podIP);
+});
+
+test('an agent stops at once while a pod is still ending, and goes on ending it when it is back', async () => {
+  const clock = new ManualClock(START);
+  await using node = await startTestNode({ clock });
+  await node.createPod({ name: 'web', annotations: { 'simulation.bulkhead.dev/stop-delay': '1h' } });
+  await waitFor(node, 'web', running);
+  await node.client.resource(resources.pods, 'default').delete('web', { gracePeriodSeconds: 600 });
+  await eventually(async () =>
+    assert.ok((await node.events('web')).includes('Killing: Stopping container web')),
+  );
+  await node.kubelet[Symbol.asyncDispose]();
+  assert.equal((await node.runtime.listContainers({ state: 'RUNNING' })).length, 1);
+  await node.restart();
+  await pass(clock, 601);
+  await eventually(() => assert.rejects(node.getPod('web'), /not found/));
+});

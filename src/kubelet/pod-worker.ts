@@ -71,6 +71,7 @@ export class PodWorker {
   readonly #memory: PodMemory = {
     waiting: new Map(),
     starting: new Set(),
+    restartCounts: new Map(),
     prepared: false,
     resizeError: undefined,
   };

@@ -2,7 +2,12 @@
 // restart, how long it gets to end. Pure; the rules are those of upstream's pkg/api/v1/pod and pkg/kubelet/container.
 
 import { isSidecar } from '../api/index.ts';
-import type { Container, EphemeralContainer, Pod } from '../api/types/core-v1.ts';
+import type {
+  Container,
+  ContainerRestartRuleOnExitCodes,
+  EphemeralContainer,
+  Pod,
+} from '../api/types/core-v1.ts';
 
 export type ContainerKind = 'container' | 'init' | 'sidecar' | 'ephemeral';
 
@@ -65,13 +70,14 @@ export function targetOf(container: Container): string | undefined {
   return (container as EphemeralContainer).targetContainerName;
 }
 
+function matchesRule({ operator, values = [] }: ContainerRestartRuleOnExitCodes, exitCode: number): boolean {
+  return values.includes(exitCode) === (operator === 'In');
+}
+
 /** Whether a container that ended with `exitCode` is to be started again: its rules, its policy, its pod's policy. */
 export function restartsAfter(container: Container, pod: Pod, exitCode: number): boolean {
   for (const rule of container.restartPolicyRules ?? []) {
-    const codes = rule.exitCodes;
-    if (!codes) continue;
-    const listed = (codes.values ?? []).includes(exitCode);
-    if (codes.operator === 'In' ? listed : !listed) return true;
+    if (rule.exitCodes && matchesRule(rule.exitCodes, exitCode)) return true;
   }
   switch (container.restartPolicy ?? pod.spec.restartPolicy ?? 'Always') {
     case 'Never':
@@ -81,6 +87,14 @@ export function restartsAfter(container: Container, pod: Pod, exitCode: number):
     default:
       return true;
   }
+}
+
+/** Whether the end of this container with this code is to start the whole pod over, in its place (KEP-5532). */
+export function restartsWholePod(container: Container, exitCode: number): boolean {
+  return (container.restartPolicyRules ?? []).some(
+    ({ action, exitCodes }) =>
+      action === 'RestartAllContainers' && exitCodes !== undefined && matchesRule(exitCodes, exitCode),
+  );
 }
 
 export function isTerminalPhase(phase: string | undefined): boolean {

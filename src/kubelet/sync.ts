@@ -45,6 +45,8 @@ export interface PodMemory {
   readonly starting: Set<string>;
   /** The pod's directory was made. */
   prepared: boolean;
+  /** Where counting goes on for containers whose records were removed. */
+  readonly restartCounts: Map<string, number>;
   /** Why the last change of a running container's limits failed. */
   resizeError: string | undefined;
 }
@@ -132,6 +134,10 @@ export class PodSyncer {
     const actions = computeActions(pod, state, this.#options.probes, host.machine.memoryBytes);
     this.#forgetReasons(memory, actions);
     if (actions.killPod && !(await this.#endPresent(job, state, actions))) return undefined;
+    if (actions.restartAll) {
+      await this.#startOver(job, state);
+      return 0;
+    }
     if (!actions.killPod) {
       await this.#killContainers(job, actions);
       await this.#resizeContainers(job, actions);
@@ -200,6 +206,16 @@ export class PodSyncer {
     }
     states.invalidate(pod.metadata.uid);
     return actions.createSandbox;
+  }
+
+  /** Ends and forgets all containers but keeps the sandbox; the next sync starts with initialization. */
+  async #startOver({ pod, memory }: SyncJob, state: PodRuntimeState): Promise<void> {
+    const { killer, clock, runtime, states } = this.#options;
+    await killer.killAll(pod, state, new GracePeriod(clock, gracePeriod(pod)));
+    for (const record of state.containers.toReversed())
+      memory.restartCounts.set(record.name, record.restartCount + 1);
+    for (const { id } of state.containers) await runtime.removeContainer(id);
+    states.invalidate(pod.metadata.uid);
   }
 
   async #killContainers({ pod }: SyncJob, actions: PodActions): Promise<void> {
@@ -330,6 +346,7 @@ export class PodSyncer {
         keyring,
         signal,
         starting: memory.starting,
+        restartCounts: memory.restartCounts,
         publish,
       });
       memory.waiting.delete(name);

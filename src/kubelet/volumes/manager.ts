@@ -287,7 +287,12 @@ export class VolumeManager implements AsyncDisposable {
       this.#scheduleRenewal(mounted);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
-      // What was written before stays: a running pod keeps the last good content.
+      // What was written before stays: a running pod keeps the last good content. An object that is missing is
+      // followed, and its return brings us here again.
+      if (error instanceof VolumeError) {
+        logger.debug({ err: error, pod: pod.metadata.name }, 'a volume keeps its content');
+        return;
+      }
       logger.warn(
         { err: error, pod: pod.metadata.name },
         'the content of a volume could not be brought up to date',
