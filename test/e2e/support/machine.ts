@@ -2,12 +2,13 @@
 // and address range of its own; and what the machine shows of it, for "nothing is left".
 
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { instanceName } from '../../../src/cluster/state.ts';
 
 export const bulkhead = fileURLToPath(new URL('../../../bin/bulkhead', import.meta.url));
 const run = promisify(execFile);
@@ -41,40 +42,40 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** What the machine shows that a cluster could have left: compared before and after. */
-export function traces(): Record<string, string[]> {
+/**
+ * What the machine shows of the cluster in this state directory, whether it runs or not: known by its directory, by the
+ * names that it gives to the kernel's objects, and by hanging on its bridge.
+ */
+export function traces(
+  state: string,
+): Record<'mounts' | 'cgroups' | 'tables' | 'links' | 'processes', string[]> {
+  const { instance, bridge } = instanceName(state);
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map((line) => line.split(' ')[4] ?? '')
-    .filter((path) => /bulkhead|bh-e2e/.test(path));
-  const cgroups = readdirSync('/sys/fs/cgroup').flatMap((hierarchy) => {
-    const directory = join('/sys/fs/cgroup', hierarchy);
-    return existsSync(join(directory, 'cgroup.procs'))
-      ? readdirSync(directory)
-          .filter((name) => name.includes('bulkhead'))
-          .map((name) => join(directory, name))
-      : [];
-  });
+    .filter((path) => path.startsWith(state));
+  const cgroups = ['', ...readdirSync('/sys/fs/cgroup')]
+    .map((hierarchy) => join('/sys/fs/cgroup', hierarchy, instance))
+    .filter((path) => existsSync(path));
   const tables = execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })
-    .trim()
     .split('\n')
-    .filter(Boolean);
-  const links = Object.keys(JSON.parse(JSON.stringify(interfaces())));
-  const processes = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((pid) => {
-      try {
-        const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-        return /conmon|bulkhead-host|bh-e2e/.test(line) ? [line.trim()] : [];
-      } catch {
-        return []; // ended meanwhile
-      }
-    });
+    .filter((line) => line.split(' ').includes(instance));
+  const links = readdirSync('/sys/class/net').filter((name) => {
+    const master = join('/sys/class/net', name, 'master');
+    return name === bridge || (existsSync(master) && basename(readlinkSync(master)) === bridge);
+  });
+  const processes = readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      // A container's own processes name nothing of ours, but their cgroup does.
+      const words =
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8') + readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+      return words.includes(state) || words.includes(`/${instance}/`);
+    } catch {
+      return false; // ended meanwhile
+    }
+  });
   return { mounts, cgroups, tables, links, processes };
-}
-
-function interfaces(): Record<string, true> {
-  return Object.fromEntries(readdirSync('/sys/class/net').map((name) => [name, true as const]));
 }
 
 export interface MachineCluster extends AsyncDisposable {
