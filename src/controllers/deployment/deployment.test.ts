@@ -5,7 +5,7 @@ import type { Deployment, ReplicaSet } from '../../api/types/apps-v1.ts';
 import { resources } from '../../client/index.ts';
 import { templateHash } from '../pods/template-hash.ts';
 import { startTestCluster } from '../testing/cluster.ts';
-import { replicasOf, revisionOf } from './replica-sets.ts';
+import { byRevision, replicasOf, revisionOf } from './replica-sets.ts';
 
 const web = (replicas: number, more: Partial<Deployment['spec']> = {}): Draft<Deployment> => ({
   metadata: { name: 'web', annotations: { note: 'mine' } },
@@ -40,9 +40,7 @@ async function setup(draft: Draft<Deployment>) {
       template: { ...spec.template, spec: { containers: [{ name: 'c', image: name }] } },
     }));
   const sets = async (): Promise<ReplicaSet[]> =>
-    (await cluster.client.resource(resources.replicaSets, 'default').list()).items.toSorted(
-      (a, b) => revisionOf(a) - revisionOf(b),
-    );
+    (await cluster.client.resource(resources.replicaSets, 'default').list()).items.toSorted(byRevision);
   const sizes = async () =>
     Object.fromEntries(
       (await sets()).map((set) => [set.spec.template?.spec?.containers[0]?.image, replicasOf(set)]),
@@ -152,9 +150,27 @@ test('going back to an earlier template raises the revision of its ReplicaSet an
   await cluster.advance(2000);
   const all = await sets();
   assert.equal(all.length, 2);
-  assert.deepEqual(all.map(revisionOf), [2, 3]);
+  assert.deepEqual(all.map(revisionOf), [2n, 3n]);
   assert.equal(all[1]?.metadata.annotations?.['deployment.kubernetes.io/revision-history'], '1');
   assert.equal((await get()).metadata.annotations?.['deployment.kubernetes.io/revision'], '3');
+});
+
+test('a revision of 64 bits is counted on without loss', async () => {
+  const { cluster, image, sets, get } = await setup(web(1));
+  await using _ = cluster;
+  const [first] = await sets();
+  const { metadata } = first!;
+  const annotations = { ...metadata.annotations, 'deployment.kubernetes.io/revision': '3546343826724305832' };
+  await cluster.client
+    .resource(resources.replicaSets, 'default')
+    .update({ ...first!, metadata: { ...metadata, annotations } });
+  await image('v2');
+  await cluster.advance(2000);
+  assert.deepEqual((await sets()).map(revisionOf), [3546343826724305832n, 3546343826724305833n]);
+  assert.equal(
+    (await get()).metadata.annotations?.['deployment.kubernetes.io/revision'],
+    '3546343826724305833',
+  );
 });
 
 test('the rollback annotation brings an earlier revision back', async () => {

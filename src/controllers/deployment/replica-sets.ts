@@ -64,13 +64,25 @@ export function bySizeOlder(a: ReplicaSet, b: ReplicaSet): number {
 }
 
 export function byRevision(a: ReplicaSet, b: ReplicaSet): number {
-  return revisionOf(a) - revisionOf(b) || byCreation(a, b);
+  const [first, second] = [revisionOf(a), revisionOf(b)];
+  return first === second ? byCreation(a, b) : first < second ? -1 : 1;
+}
+
+/** A revision as annotations hold it: up to 64 bits; 0 for text that is none. */
+export function parseRevision(text: string | undefined): bigint {
+  if (text === undefined || !/^\d{1,19}$/.test(text)) return 0n;
+  const revision = BigInt(text);
+  return revision === BigInt.asIntN(64, revision) ? revision : 0n;
 }
 
 /** 0 where none is set, or none that can be read. */
-export function revisionOf(object: ReplicaSet | Deployment): number {
-  const text = object.metadata.annotations?.[REVISION];
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) : 0;
+export function revisionOf(object: ReplicaSet | Deployment): bigint {
+  return parseRevision(object.metadata.annotations?.[REVISION]);
+}
+
+/** The highest revision of these sets; 0 where there is none. */
+export function highestRevision(sets: readonly ReplicaSet[]): bigint {
+  return sets.map(revisionOf).reduce((highest, one) => (one > highest ? one : highest), 0n);
 }
 
 /** The set made from the Deployment's template as it is now. Of several (a bug of the past) the oldest. */
@@ -105,7 +117,7 @@ export function replicaAnnotations(desired: number, max: number): Record<string,
 export function annotationsOfNewSet(
   deployment: Deployment,
   existing: Readonly<Record<string, string>> | undefined,
-  revision: number,
+  revision: bigint,
 ): Record<string, string> | undefined {
   const annotations: Record<string, string> = { ...existing };
   let changed = false;
@@ -115,8 +127,9 @@ export function annotationsOfNewSet(
     changed = true;
   }
   const old = existing?.[REVISION];
-  const oldRevision = old === undefined ? 0 : Number(old);
-  if (Number.isInteger(oldRevision) && oldRevision < revision) {
+  // One that cannot be read is somebody else's: it stays.
+  const readable = old === undefined || /^[+-]?\d{1,19}$/.test(old);
+  if (readable && parseRevision(old) < revision) {
     annotations[REVISION] = String(revision);
     changed = true;
     // A set that had a revision and gets a new one is being rolled back to: the old one is remembered.

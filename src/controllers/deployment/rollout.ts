@@ -36,8 +36,10 @@ import {
   byRevision,
   DESIRED_REPLICAS,
   findNewSet,
+  highestRevision,
   integerAnnotation,
   MAX_REPLICAS,
+  parseRevision,
   REVISION,
   ROLLBACK_TO,
   replicaAnnotations,
@@ -284,7 +286,7 @@ export class Rollout {
   async #findSets(create: boolean): Promise<Sets> {
     const existing = findNewSet(this.#deployment, this.#sets);
     const old = this.#sets.filter((set) => set.metadata.uid !== existing?.metadata.uid);
-    const revision = Math.max(0, ...old.map(revisionOf)) + 1;
+    const revision = highestRevision(old) + 1n;
     const newSet = existing
       ? await this.#refreshNewSet(existing, revision)
       : create
@@ -293,7 +295,7 @@ export class Rollout {
     return { newSet, old };
   }
 
-  async #refreshNewSet(existing: ReplicaSet, revision: number): Promise<ReplicaSet> {
+  async #refreshNewSet(existing: ReplicaSet, revision: bigint): Promise<ReplicaSet> {
     const { annotations } = existing.metadata;
     const wanted = annotationsOfNewSet(this.#deployment, annotations, revision);
     const minReadySeconds = this.#deployment.spec.minReadySeconds ?? 0;
@@ -318,7 +320,7 @@ export class Rollout {
     return existing;
   }
 
-  async #createNewSet(old: readonly ReplicaSet[], revision: number): Promise<ReplicaSet> {
+  async #createNewSet(old: readonly ReplicaSet[], revision: bigint): Promise<ReplicaSet> {
     const deployment = this.#deployment;
     const { namespace, name } = deployment.metadata;
     const { collisionCount } = deployment.status ?? {};
@@ -408,11 +410,10 @@ export class Rollout {
   async #rollback(): Promise<ReconcileResult | undefined> {
     const { newSet, old } = await this.#findSets(true);
     const all = newSet ? [...old, newSet] : [...old];
-    const text = this.#deployment.metadata.annotations?.[ROLLBACK_TO] ?? '';
-    let target = /^\d+$/.test(text) ? Number(text) : 0;
-    if (target === 0) {
-      target = all.map(revisionOf).toSorted((a, b) => b - a)[1] ?? 0;
-      if (target === 0) {
+    let target = parseRevision(this.#deployment.metadata.annotations?.[ROLLBACK_TO]);
+    if (target === 0n) {
+      target = all.toSorted(byRevision).map(revisionOf).at(-2) ?? 0n;
+      if (target === 0n) {
         this.#event('Warning', 'DeploymentRollbackRevisionNotFound', 'Unable to find last revision.');
         return this.#finishRollback(this.#deployment);
       }
@@ -505,9 +506,9 @@ export class Rollout {
    * Writes the revision, and the condition if there is one, through the status: as an update of the Deployment itself
    * the annotation would count as a new generation.
    */
-  async #noteRevision(revision: number, condition: DeploymentCondition | undefined): Promise<void> {
+  async #noteRevision(revision: bigint, condition: DeploymentCondition | undefined): Promise<void> {
     const { metadata, status } = this.#deployment;
-    if (revision === 0 || metadata.annotations?.[REVISION] === String(revision)) {
+    if (revision === 0n || metadata.annotations?.[REVISION] === String(revision)) {
       if (condition) await this.#writeCondition(condition);
       return;
     }
