@@ -30,6 +30,12 @@ describe('commands', () => {
     );
     assert.throws(() => options('--simulate', '-1'), UsageError);
     assert.throws(() => options('--simulate', '0'), /from 1 to 1000/);
+    assert.throws(
+      () => options('--simulate', '2', '--bridge', 'b'),
+      /--bridge .* does not go with --simulate/,
+    );
+    assert.throws(() => options('--state-dir='), /--state-dir needs a value/);
+    assert.equal(upOptionsFrom({ kubeconfig: 'k' }).kubeconfig, `${process.cwd()}/k`);
     assert.throws(() => options('--log-level', 'loud'), /--log-level is one of/);
     assert.equal(numberOption({ port: '0080' }, 'port', { least: 0, most: 100 }), 80);
     await assert.rejects(run(image, 'paint', 'x'), /"paint" is none of import, list, pull, remove/);
@@ -40,6 +46,7 @@ describe('commands', () => {
       /takes a JSON list of strings/,
     );
     await assert.rejects(run(image, 'pull'), /an image is missing/);
+    await assert.rejects(run(image, 'import'), /bulkhead image import PATH/);
   });
 
   it('teach: every command and option has a sentence, and examples where they help', () => {

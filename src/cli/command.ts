@@ -77,6 +77,10 @@ export function parseCommand(command: Command, args: readonly string[]): Command
       count > most ? `"${parsed.positionals[most]}" is one argument too many` : 'an argument is missing';
     throw new UsageError(`${what}\nUsage: bulkhead ${command.name} ${command.usage}`);
   }
+  for (const [name, value] of Object.entries(parsed.values)) {
+    if ([value].flat().includes(''))
+      throw new UsageError(`--${name} needs a value\nSee: bulkhead ${command.name} --help`);
+  }
   return { values: parsed.values as OptionValues, positionals: parsed.positionals };
 }
 

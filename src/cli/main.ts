@@ -2,7 +2,7 @@
 // and exit codes.
 
 import { enableCompileCache } from 'node:module';
-import { type Command, CommandError, commandHelp, parseCommand, UsageError } from './command.ts';
+import { type Command, commandHelp, parseCommand, UsageError } from './command.ts';
 import { note, print, style } from './terminal.ts';
 import { VERSION } from './version.ts';
 
@@ -83,19 +83,27 @@ async function main(args: readonly string[]): Promise<number> {
 const MESSAGES = new Set([
   'CommandError',
   'ControlError',
+  'DamagedStoreError',
+  'HostError',
   'KubeconfigError',
   'NotRunningError',
-  'StateError',
-  'StoreError',
-  'StoreUnavailableError',
+  'PreflightError',
   'RuntimeError',
+  'StateError',
+  'StoreLockedError',
+  'StoreUnavailableError',
 ]);
+
+/** What the system refused, with the file that it is about: a directory that cannot be written, a full disk. */
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && 'path' in error;
+}
 
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   process.exitCode = error instanceof UsageError ? 2 : 1;
-  if (error instanceof UsageError || error instanceof CommandError || MESSAGES.has((error as Error).name)) {
+  if (error instanceof UsageError || MESSAGES.has((error as Error).name) || isSystemError(error)) {
     note(`${style.red('bulkhead:')} ${(error as Error).message}`);
   } else {
     note(`${style.red('bulkhead: this is a defect; please report it with what follows')}`);

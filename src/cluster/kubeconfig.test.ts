@@ -60,9 +60,10 @@ describe('kubeconfig', () => {
     });
     assert.equal(parsed.clusters[1].cluster.server, 'https://127.0.0.1:6443');
     assert.equal((await stat(real)).mode & 0o777, 0o640);
-    assert.equal(await removeFromKubeconfig(link, 'bulkhead'), true);
+    assert.equal(await removeFromKubeconfig(link, 'bulkhead', 'of another cluster'), false);
+    assert.equal(await removeFromKubeconfig(link, 'bulkhead', entry.ca), true);
     assert.deepEqual(parse(await readFile(real, 'utf8')), parse(theirs));
-    assert.equal(await removeFromKubeconfig(link, 'bulkhead'), false);
+    assert.equal(await removeFromKubeconfig(link, 'bulkhead', entry.ca), false);
   });
 
   it('renews our entry in place and does not write when nothing changed', async () => {

@@ -131,11 +131,17 @@ export async function mergeKubeconfig(path: string, entry: KubeconfigEntry): Pro
   return { path, current: ours };
 }
 
-/** Takes our entries out again; everything else stays. Resolves with false when there was nothing of ours. */
-export async function removeFromKubeconfig(path: string, name: string): Promise<boolean> {
+/**
+ * Takes our entries out again; everything else stays. Resolves with false when there was nothing of ours: also when the
+ * entry of that name leads to a cluster with another authority than `ca`, for a second one may have been merged since.
+ */
+export async function removeFromKubeconfig(path: string, name: string, ca: string): Promise<boolean> {
   const parsed = await parseFile(path);
   if (!parsed) return false;
   const { document } = parsed;
+  const clusters = document.get('clusters');
+  const cluster = isSeq(clusters) ? clusters.items[indexOfName(clusters, name)] : undefined;
+  if (isMap(cluster) && cluster.getIn(['cluster', 'certificate-authority-data']) !== base64(ca)) return false;
   let removed = false;
   for (const key of ['clusters', 'users', 'contexts']) {
     const list = document.get(key);

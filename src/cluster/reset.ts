@@ -7,15 +7,33 @@ import { createLogger, type Logger } from '../component/index.ts';
 import { type HostOperations, startHostOperations } from '../host/index.ts';
 import { removePodNetworkTraces } from '../network/index.ts';
 import { removeRuntimeTraces } from '../runtime/embedded/index.ts';
-import { type ClusterPaths, type ClusterSettings, instanceName, readSettings } from './state.ts';
+import {
+  type ClusterPaths,
+  type ClusterSettings,
+  foreignEntries,
+  instanceName,
+  readSettings,
+  StateError,
+} from './state.ts';
 
 export interface ResetResult {
   /** What could not be removed, and why; empty when all is gone. */
   readonly left: readonly string[];
 }
 
+/** Rejects with a StateError when the directory is not one that a cluster was made in: what lies there is not ours. */
+export async function refuseForeignDirectory(paths: ClusterPaths): Promise<void> {
+  if (existsSync(paths.settings)) return;
+  const [foreign] = await foreignEntries(paths);
+  if (foreign === undefined) return;
+  throw new StateError(
+    `${paths.state} holds no cluster, but other things (${foreign}, for one); nothing was removed.`,
+  );
+}
+
 /** The cluster must not run. Goes on after a failure, so that one stubborn mount does not keep the rest. */
 export async function removeEverything(paths: ClusterPaths): Promise<ResetResult> {
+  await refuseForeignDirectory(paths);
   const left: string[] = [];
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
     try {

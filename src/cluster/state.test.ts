@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { isIpv4Cidr } from './machine.ts';
 import { portProblem } from './preflight.ts';
+import { removeEverything } from './reset.ts';
 import {
   type ClusterPaths,
   type ClusterSettings,
   clusterPaths,
+  defaultPaths,
   instanceName,
   openState,
   readSettings,
@@ -70,6 +72,26 @@ describe('the state directory', () => {
       await assert.rejects(openState(paths, wanted, {}), StateError, text);
       assert.equal(await readFile(paths.settings, 'utf8'), text);
     }
+  });
+
+  it('is never made, and nothing is removed, in a directory that holds other things', async () => {
+    await mkdir(paths.state);
+    await writeFile(join(paths.state, 'passwd'), 'root');
+    await assert.rejects(
+      openState(paths, wanted, {}),
+      /holds other things than a cluster \(passwd, for one\)/,
+    );
+    await assert.rejects(removeEverything(paths), /holds no cluster.*nothing was removed/);
+    assert.deepEqual(await readdir(paths.state), ['passwd']);
+  });
+
+  it('may hold imported images before the cluster is made', async () => {
+    await mkdir(paths.images, { recursive: true });
+    assert.deepEqual(await openState(paths, wanted, {}), wanted);
+  });
+
+  it('is found from wherever the command is given', () => {
+    assert.equal(defaultPaths('some/where').state, join(process.cwd(), 'some/where'));
   });
 
   it('names the kernel’s objects so that clusters side by side do not meet', () => {

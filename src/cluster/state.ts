@@ -2,9 +2,9 @@
 // directory with `cluster.json` in it, and the control socket by which later commands reach the running process.
 
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 
 /** What was chosen when the cluster was first started and cannot change afterwards. */
 export interface ClusterSettings {
@@ -62,7 +62,10 @@ export function clusterPaths(state: string, run: string): ClusterPaths {
 
 /** /var/lib/bulkhead and /run/bulkhead for root; below the home directory for everybody else. */
 export function defaultPaths(stateDirectory?: string): ClusterPaths {
-  if (stateDirectory !== undefined) return clusterPaths(stateDirectory, join(stateDirectory, 'run'));
+  if (stateDirectory !== undefined) {
+    const state = resolve(stateDirectory);
+    return clusterPaths(state, join(state, 'run'));
+  }
   if (process.getuid?.() === 0) return clusterPaths('/var/lib/bulkhead', '/run/bulkhead');
   const state = join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'bulkhead');
   return clusterPaths(state, join(state, 'run'));
@@ -90,6 +93,23 @@ export class StateError extends Error {
   override readonly name = 'StateError';
 }
 
+/** What else may lie in a state directory: where images are unpacked for an import, and what a mount brings along. */
+const ALSO_OURS = ['work', 'cluster.json.new', 'lost+found'];
+
+/**
+ * What in the state directory is none of ours. A directory with such entries and without settings belongs to somebody
+ * else: no cluster is made in it, and `reset` does not touch it.
+ */
+export async function foreignEntries(paths: ClusterPaths): Promise<string[]> {
+  const ours = new Set([...Object.values(paths).map((path) => basename(path)), ...ALSO_OURS]);
+  try {
+    return (await readdir(paths.state)).filter((name) => !ours.has(name));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
 /**
  * Reads the settings that the cluster was made with, or keeps `wanted` for a new one. `given` are the settings that
  * the user asked for by name: asking for others than the cluster has is an error, not a silent change.
@@ -105,6 +125,13 @@ export async function openState(
     text = await readFile(paths.settings, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    const [foreign] = await foreignEntries(paths);
+    if (foreign !== undefined) {
+      throw new StateError(
+        `${paths.state} holds other things than a cluster (${foreign}, for one).\n` +
+          'Give a directory of its own: bulkhead up --state-dir DIR',
+      );
+    }
     const temporary = `${paths.settings}.new`;
     await writeFile(temporary, `${JSON.stringify(wanted, undefined, 2)}\n`, { flush: true });
     await rename(temporary, paths.settings);

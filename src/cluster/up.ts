@@ -1,6 +1,7 @@
 // `bulkhead up`: everything on this machine in one process, in an order that lets each part begin as soon as what it
 // stands on is there.
 
+import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { defaultVersion } from '../apiserver/index.ts';
 import { resources } from '../client/index.ts';
@@ -23,6 +24,7 @@ import {
   FORMAT,
   instanceName,
   openState,
+  readSettings,
   StateError,
   userKubeconfig,
 } from './state.ts';
@@ -73,12 +75,14 @@ export async function startOnMachine(
   const { paths } = options;
   const simulated = options.simulate !== undefined;
   await checkMachine(options, simulated);
+  const first = (await readSettings(paths)) === undefined && !existsSync(paths.store);
   const settings = await settingsFor(options, simulated);
   const logger = createLogger({ level: options.logLevel });
   const stack = new AsyncDisposableStack();
   // Apart from the rest: it goes last, because it still has to answer whoever asked to stop.
   const door = new AsyncDisposableStack();
   const startedAt = Date.now();
+  let alone = false;
   try {
     await mkdir(paths.run, { recursive: true, mode: 0o711 });
     const stopped = Promise.withResolvers<void>();
@@ -102,6 +106,8 @@ export async function startOnMachine(
         throw new StateError(`another process runs the cluster in ${paths.state}; see: bulkhead status`);
       }),
     );
+
+    alone = true;
 
     // A machine without an IPv4 network is reached by its pods at the bridge.
     const address = simulated
@@ -188,6 +194,11 @@ export async function startOnMachine(
     };
   } catch (error) {
     await stack.disposeAsync();
+    // A cluster that never came up binds nobody to what it was to be made with.
+    if (first && alone) {
+      await rm(paths.settings, { force: true });
+      await rm(paths.store, { recursive: true, force: true });
+    }
     await door.disposeAsync();
     throw error;
   }

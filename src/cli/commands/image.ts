@@ -101,13 +101,15 @@ async function importImage(
   names: readonly string[],
   values: OptionValues,
 ): Promise<number> {
-  const [path, ...rest] = needNames(names, 'import');
+  const [path, ...rest] = names;
+  if (path === undefined)
+    throw new UsageError('what to import is missing: bulkhead image import PATH\nSee: bulkhead image --help');
   if (rest.length > 0) throw new UsageError(`"${rest[0]}" is one argument too many: one PATH at a time`);
   const name = stringOption(values, 'name');
   const rootfsOnly = ['cmd', 'entrypoint', 'env', 'user', 'workdir'].filter(
     (option) => values[option] !== undefined,
   );
-  let request: ImportRequest = { path: resolve(path!), ...(name === undefined ? {} : { name }) };
+  let request: ImportRequest = { path: resolve(path), ...(name === undefined ? {} : { name }) };
   if (values['rootfs'] === true) {
     if (name === undefined)
       throw new UsageError('--rootfs needs --name: a root file system has no name of its own');

@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { callControl, NotRunningError } from '../../cluster/control.ts';
 import { removeFromKubeconfig } from '../../cluster/kubeconfig.ts';
-import { removeEverything } from '../../cluster/reset.ts';
+import { refuseForeignDirectory, removeEverything } from '../../cluster/reset.ts';
 import { CLUSTER_NAME, defaultPaths, userKubeconfig } from '../../cluster/state.ts';
 import { type Command, CommandError, stateOption, stringOption } from '../command.ts';
 import { confirm, note } from '../terminal.ts';
@@ -19,12 +21,13 @@ your kubeconfig. It asks first; --yes answers for you.`,
     kubeconfig: {
       type: 'string',
       value: 'FILE',
-      description: 'the kubeconfig to clean up (default: ~/.kube/config)',
+      description: 'the kubeconfig to clean up (default: ~/.kube/config; "none": none)',
     },
   },
   positionals: { least: 0, most: 0 },
   run: async ({ values }) => {
     const paths = defaultPaths(stringOption(values, 'state-dir'));
+    await refuseForeignDirectory(paths);
     if (values['yes'] !== true) {
       const sure = await confirm(`Remove the cluster in ${paths.state} with all its data?`);
       if (!sure) throw new CommandError('nothing was removed; to answer beforehand: bulkhead reset --yes');
@@ -34,9 +37,18 @@ your kubeconfig. It asks first; --yes answers for you.`,
     } catch (error) {
       if (!(error instanceof NotRunningError)) throw error;
     }
+    // Read before it goes: it tells our context from that of another cluster.
+    const ca = await readFile(join(paths.pki, 'ca.crt'), 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error;
+    });
     const { left } = await removeEverything(paths);
     const kubeconfig = stringOption(values, 'kubeconfig') ?? userKubeconfig();
-    if (await removeFromKubeconfig(kubeconfig, CLUSTER_NAME))
+    if (
+      ca !== undefined &&
+      kubeconfig !== 'none' &&
+      (await removeFromKubeconfig(kubeconfig, CLUSTER_NAME, ca))
+    )
       note(`took the context ${CLUSTER_NAME} out of ${kubeconfig}`);
     if (left.length > 0) {
       throw new CommandError(

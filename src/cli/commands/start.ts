@@ -8,7 +8,7 @@ import type { ResourceType } from '../../client/index.ts';
 import { type Client, createClient, httpsTransport, loadKubeconfig, resources } from '../../client/index.ts';
 import { callControl, NotRunningError } from '../../cluster/control.ts';
 import { withImages } from '../../cluster/image-operations.ts';
-import type { ClusterPaths, ClusterStatus } from '../../cluster/state.ts';
+import { type ClusterPaths, type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
 import { type Command, CommandError } from '../command.ts';
 import { withBusyboxRoot } from '../demonstration/busybox-image.ts';
 import {
@@ -38,7 +38,7 @@ each pod. Afterwards the cluster runs on. The options are those of bulkhead up.`
   options,
   positionals: { least: 0, most: 0 },
   run: async ({ values }) => {
-    const { paths } = upOptionsFrom(values);
+    const { paths, kubeconfig } = upOptionsFrom(values);
     const begun = performance.now();
     const { status, fresh } = await ensureRunning(paths);
     const step = (text: string): void =>
@@ -76,7 +76,7 @@ each pod. Afterwards the cluster runs on. The options are those of bulkhead up.`
       print();
       show(await fetchTable(transport, path));
     }
-    tellNext(paths);
+    tellNext(paths, kubeconfig !== 'none');
     return 0;
   },
 };
@@ -150,16 +150,21 @@ function show({ columns, rows }: ApiTable): void {
   print(table([columns.map((name) => name.toUpperCase()), ...rows]));
 }
 
-function tellNext(paths: ClusterPaths): void {
+function tellNext(paths: ClusterPaths, merged: boolean): void {
+  // Commands for another cluster than the usual one have to say which.
+  const here = paths.state === defaultPaths().state ? '' : ` --state-dir ${paths.state}`;
   const commands = [
-    [`export KUBECONFIG=${paths.kubeconfig}`, 'or use the context "bulkhead" of your own kubeconfig'],
+    [
+      `export KUBECONFIG=${paths.kubeconfig}`,
+      merged ? 'or use the context "bulkhead" of your own kubeconfig' : '',
+    ],
     ['kubectl get pods -o wide', ''],
     [`kubectl logs deploy/${DEMO_NAME}`, ''],
     [`kubectl exec -it deploy/${DEMO_NAME} -- sh`, ''],
     [`kubectl scale deploy/${DEMO_NAME} --replicas=5`, ''],
-    ['bin/bulkhead status', 'how the cluster is'],
-    ['bin/bulkhead down', 'stop it; bin/bulkhead up goes on with it'],
-    ['bin/bulkhead reset', 'remove every trace of it'],
+    [`bin/bulkhead status${here}`, 'how the cluster is'],
+    [`bin/bulkhead down${here}`, 'stop it; bin/bulkhead up goes on with it'],
+    [`bin/bulkhead reset${here}`, 'remove every trace of it'],
   ];
   const width = Math.max(...commands.map(([command = '']) => command.length)) + 3;
   print(`\nThe cluster runs on in the background. Try:\n`);

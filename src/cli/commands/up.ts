@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { callControl, NotRunningError } from '../../cluster/control.ts';
 import { type ClusterPaths, type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
 import { type StartedCluster, startOnMachine, type UpOptions } from '../../cluster/up.ts';
@@ -92,7 +93,7 @@ is none.`,
       const started = performance.now();
       const status = await startDetached(options.paths, process.argv.slice(2));
       note(`${style.green('✔')} the cluster is ready at ${status.url} (${seconds(started)})`);
-      tellNext();
+      tellNext(options);
       return 0;
     }
     return runInForeground(options, (cluster) => {
@@ -100,15 +101,21 @@ is none.`,
         note(
           `  kubeconfig    ${cluster.kubeconfig.path}${cluster.kubeconfig.current ? '' : ', context bulkhead'}`,
         );
-      tellNext();
+      tellNext(options);
       note(style.dim('  Ctrl-C stops the cluster'));
     });
   },
 };
 
+/** What only a node with real containers has. */
+const NODE_OPTIONS = ['kubelet-port', 'node-name', 'pod-cidr', 'bridge', 'insecure-registry'];
+
 export function upOptionsFrom(values: OptionValues): UpOptions {
   const paths = defaultPaths(stringOption(values, 'state-dir'));
   const simulate = numberOption(values, 'simulate', { least: 1, most: 1000 });
+  const useless = NODE_OPTIONS.find((option) => simulate !== undefined && values[option] !== undefined);
+  if (useless !== undefined)
+    throw new UsageError(`--${useless} is about real containers; it does not go with --simulate`);
   const logLevel = stringOption(values, 'log-level') ?? 'warn';
   if (!(levels as readonly string[]).includes(logLevel)) {
     throw new UsageError(`--log-level is one of ${levels.join(', ')}, not "${logLevel}"`);
@@ -126,15 +133,25 @@ export function upOptionsFrom(values: OptionValues): UpOptions {
     serviceCidr: stringOption(values, 'service-cidr'),
     bridge: stringOption(values, 'bridge'),
     insecureRegistries: (values['insecure-registry'] as readonly string[] | undefined) ?? [],
-    kubeconfig: stringOption(values, 'kubeconfig'),
+    kubeconfig: kubeconfigOption(values),
     logLevel: logLevel as (typeof levels)[number],
   };
 }
 
+/** Absolute, because the process leaves the directory in which it was started. */
+function kubeconfigOption(values: OptionValues): string | undefined {
+  const path = stringOption(values, 'kubeconfig');
+  return path === undefined || path === 'none' ? path : resolve(path);
+}
+
 const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(2)} s`;
 
-function tellNext(): void {
-  note(`  try           ${style.cyan('kubectl --context bulkhead get nodes')}`);
+function tellNext({ kubeconfig, paths }: UpOptions): void {
+  const cluster =
+    kubeconfig === 'none'
+      ? `--kubeconfig ${paths.kubeconfig}`
+      : `${kubeconfig === undefined ? '' : `--kubeconfig ${kubeconfig} `}--context bulkhead`;
+  note(`  try           ${style.cyan(`kubectl ${cluster} get nodes`)}`);
 }
 
 /** One state directory, one process. */
@@ -149,7 +166,7 @@ async function refuseSecond(paths: ClusterPaths): Promise<void> {
   throw new CommandError(
     `the cluster in ${paths.state} already runs (process ${running.pid}, ${running.url}).\n` +
       'See how it is: bulkhead status. Stop it: bulkhead down. Another one beside it needs its own --state-dir, --port,\n' +
-      '--kubelet-port, --pod-cidr and --bridge.',
+      '--kubelet-port, --pod-cidr and --kubeconfig.',
   );
 }
 
@@ -159,6 +176,8 @@ export async function runInForeground(
   ready: (cluster: StartedCluster) => void | Promise<void>,
 ): Promise<number> {
   const begun = performance.now();
+  // In the background it keeps no file system busy; the options' paths are absolute by now.
+  if (process.send) process.chdir('/');
   const stop = Promise.withResolvers<{ keepContainers: boolean }>();
   process.on('SIGINT', () => stop.resolve({ keepContainers: false }));
   process.on('SIGTERM', () => stop.resolve({ keepContainers: true }));
@@ -199,20 +218,22 @@ export async function runInForeground(
 export async function startDetached(paths: ClusterPaths, args: readonly string[]): Promise<ClusterStatus> {
   await mkdir(paths.state, { recursive: true, mode: 0o700 });
   const log = openSync(paths.log, 'a', 0o600);
+  const { size: before } = await stat(paths.log);
   const own = args.filter((arg) => arg !== '--detach' && arg !== '-d');
   const child = spawn(process.execPath, [process.argv[1]!, ...own], {
     detached: true,
     stdio: ['ignore', log, log, 'ipc'],
     env: { ...process.env, NO_COLOR: '1' },
-    cwd: '/',
   });
   const outcome = await Promise.race([
     once(child, 'message').then(() => 'ready' as const),
     once(child, 'exit').then(() => 'ended' as const),
   ]);
   if (outcome === 'ended') {
-    const said = (await readFile(paths.log, 'utf8')).trim().split('\n').slice(-12).join('\n');
-    throw new CommandError(`the cluster did not start; the end of ${paths.log} says:\n${said}`);
+    const said = (await readFile(paths.log)).subarray(before).toString('utf8').trim().split('\n');
+    throw new CommandError(
+      `the cluster did not start; the end of ${paths.log} says:\n${said.slice(-12).join('\n')}`,
+    );
   }
   child.disconnect();
   child.unref();
