@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 const benchmarks: Readonly<Record<string, () => Promise<{ run(): Promise<void> }>>> = {
   store: () => import('./store/bench.ts'),
   apiserver: () => import('./apiserver/bench.ts'),
+  runtime: () => import('./runtime/bench.ts'),
   cluster: () => import('./cluster/bench.ts'),
 };
 

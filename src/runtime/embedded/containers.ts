@@ -6,6 +6,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import {
   type Container,
@@ -17,6 +18,7 @@ import {
 } from '../cri.ts';
 import { createWithConmon, readExitFile, readPidFiles, reopenLog } from './conmon.ts';
 import { messageOf, type RuntimeContext, runtimeFor, within } from './context.ts';
+import { Gate } from './gate.ts';
 import { runtimeMessage } from './oci-runtime.ts';
 import { isAlive } from './process-identity.ts';
 import { type ContainerPhase, type ContainerRecord, type SandboxRecord, writeRecord } from './records.ts';
@@ -30,6 +32,9 @@ import { signalName, signalNumber } from './stop-signal.ts';
 const SIGKILL = 9;
 /** How long a process may take to end after SIGKILL: it may be waiting for a disk or a network file system. */
 const KILL_PATIENCE_MS = 120_000;
+
+/** How long a start may hold up others. */
+const START_HOLD_MS = 10_000;
 
 /** As containerd reports them. */
 const START_ERROR = { exitCode: 128, reason: 'StartError' } as const;
@@ -63,9 +68,15 @@ export class Containers {
   readonly #entries = new Map<string, Entry>();
   readonly #bySandbox = new Map<string, Set<string>>();
   readonly #names = new Map<string, string>();
+  readonly #starts: Gate;
 
   constructor(context: RuntimeContext) {
     this.#context = context;
+    this.#starts = new Gate({
+      clock: context.clock,
+      width: 2 * availableParallelism(),
+      holdMs: START_HOLD_MS,
+    });
   }
 
   /** The two know each other; called once, before anything else. */
@@ -276,9 +287,11 @@ export class Containers {
         `container "${id}" cannot be started: it is ${entry.removing ? 'being removed' : `in state ${STATES[entry.record.phase]}`}`,
       );
     this.#sandboxes.ready(entry.record.sandboxId);
-    entry.starting = this.#start(entry).finally(() => {
-      entry.starting = undefined;
-    });
+    entry.starting = this.#starts
+      .pass(() => this.#start(entry))
+      .finally(() => {
+        entry.starting = undefined;
+      });
     await entry.starting;
   }
 
