@@ -30,10 +30,14 @@ export function applyPatch(type: PatchType, object: object, patch: unknown, sche
     case 'application/strategic-merge-patch+json':
       return applyStrategicMergePatch(document, patch, schema);
     case 'application/apply-patch+yaml':
-      throw new StatusError({
-        code: 415,
-        reason: 'UnsupportedMediaType',
-        message: `server-side apply is not served yet - accepted media types include: ${patchTypes.join(', ')}`,
-      });
+      throw applyNotServed();
   }
+}
+
+export function applyNotServed(): StatusError {
+  return new StatusError({
+    code: 415,
+    reason: 'UnsupportedMediaType',
+    message: `server-side apply is not served yet - accepted media types include: ${patchTypes.join(', ')}`,
+  });
 }

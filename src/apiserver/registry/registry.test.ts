@@ -675,16 +675,18 @@ test('verbs and subresources that a resource does not have are refused by name',
   assert.equal((await refusal(api.call({ verb: 'list', resource }))).code, 404);
 });
 
-test('server-side apply is refused with a message that names it', async () => {
+test('server-side apply is refused with a message that names it, whatever its options, on objects old and new', async () => {
   await call('create', 'configmaps', { body: configMap('a') });
-  const status = await refusal(
-    call('patch', 'configmaps', {
-      name: 'a',
-      patchType: 'application/apply-patch+yaml',
-      body: configMap('a'),
-      query: { fieldManager: 'm' },
-    }),
-  );
-  assert.equal(status.code, 415);
-  assert.match(status.message ?? '', /server-side apply is not served yet/);
+  for (const name of ['a', 'new']) {
+    const status = await refusal(
+      call('patch', 'configmaps', {
+        name,
+        patchType: 'application/apply-patch+yaml',
+        body: configMap(name),
+        query: { fieldManager: 'm', force: 'true' },
+      }),
+    );
+    assert.equal(status.code, 415);
+    assert.match(status.message ?? '', /server-side apply is not served yet/);
+  }
 });

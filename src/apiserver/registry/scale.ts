@@ -38,8 +38,8 @@ export async function updateScale(context: RegistryContext, request: RegistryReq
 }
 
 export async function patchScale(context: RegistryContext, request: RegistryRequest): Promise<Answer> {
-  const options = writeOptions('PatchOptions', request.query);
   const { type, patch, text } = parsePatch(request.body);
+  const options = writeOptions('PatchOptions', request.query);
   const target = scaleTarget();
   return write(context, request, options, (current) => {
     const patched = applyPatch(type, scaleOf(current), patch, target.schema);

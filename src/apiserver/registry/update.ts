@@ -63,8 +63,9 @@ export async function update(context: RegistryContext, request: RegistryRequest)
 
 export async function patch(context: RegistryContext, request: RegistryRequest): Promise<Answer> {
   const { definition, namespace, name } = request;
-  const options = writeOptions('PatchOptions', request.query);
+  // The kind of patch first: what the options may say depends on it.
   const { type, patch: document, text } = parsePatch(request.body);
+  const options = writeOptions('PatchOptions', request.query);
   return modify(context, request, options, { name }, (current, attempt) => {
     const patched = patchObject(context, definition, current, type, document);
     const decoded = decodeValue(definition, patched, {

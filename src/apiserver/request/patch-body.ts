@@ -1,7 +1,7 @@
 // The body of a PATCH: which kind of patch it is, and the patch itself.
 
 import { badRequest, unsupportedMediaType } from '../../api/errors.ts';
-import { patchTypes } from '../../api/patch/patch.ts';
+import { applyNotServed, patchTypes } from '../../api/patch/patch.ts';
 import { JsonSyntaxError, parseJson, textOf } from '../../api/schema/json.ts';
 import type { PatchType } from '../../api/transport.ts';
 import type { RequestBody } from '../registry/request.ts';
@@ -18,7 +18,7 @@ const SERVER_SIDE_APPLY: PatchType = 'application/apply-patch+yaml';
 /** Throws a StatusError: 415 for other content types, 400 for what is not JSON. */
 export function parsePatch(body: RequestBody | undefined): ParsedPatch {
   const contentType = (body?.contentType ?? '').split(';', 1)[0]!.trim().toLowerCase();
-  if (contentType === SERVER_SIDE_APPLY) return { type: SERVER_SIDE_APPLY, patch: undefined, text: '' };
+  if (contentType === SERVER_SIDE_APPLY) throw applyNotServed();
   const type = patchTypes.find((one) => one === contentType);
   if (type === undefined) throw unsupportedMediaType(patchTypes);
   if (body?.type === 'value') return { type, patch: body.value, text: JSON.stringify(body.value) ?? '' };
