@@ -2,16 +2,16 @@
 // beside them. Node's compile cache then makes the second start skip parsing.
 
 import { spawnSync } from 'node:child_process';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 process.chdir(root);
-await rm('dist', { recursive: true, force: true });
 await mkdir('dist', { recursive: true });
 
-await build({
+const { metafile } = await build({
   entryPoints: { bulkhead: 'src/cli/main.ts', testing: 'src/cluster/testing.ts' },
   outdir: 'dist',
   bundle: true,
@@ -26,6 +26,7 @@ await build({
   minifyWhitespace: true,
   keepNames: true,
   sourcemap: 'linked',
+  metafile: true,
   legalComments: 'none',
   logLevel: 'warning',
   // Packages in CommonJS call require for Node's own modules.
@@ -40,6 +41,14 @@ run('node_modules/typescript-7/bin/tsc', '-p', 'tsconfig.types.json');
 // Field descriptions for `kubectl explain`: beside whichever file of the bundle reads them, and for sources in .cache.
 for (const place of ['.cache', 'dist', 'dist/chunks']) {
   run('scripts/extract-descriptions.ts', `${place}/descriptions.generated.json`);
+}
+
+// What an earlier build left goes last, so that the command works all the while.
+const current = new Set(Object.keys(metafile.outputs).map((path) => resolve(path)));
+for (const entry of await readdir('dist', { recursive: true, withFileTypes: true })) {
+  const path = resolve(entry.parentPath, entry.name);
+  if (/\.js(\.map)?$/.test(entry.name) && !path.includes('.compile-cache') && !current.has(path))
+    await rm(path);
 }
 
 function run(...args: string[]): void {
