@@ -353,6 +353,17 @@ test('twenty pods at once get twenty addresses; a namespace that is not there le
   const attached = await Promise.all(requests.map((request) => network.attach(request)));
   assert.equal(new Set(attached.map(({ ips }) => ips[0])).size, 20);
   await Promise.all(requests.map(({ sandboxId }) => network.detach(sandboxId)));
+  // Their namespaces live on here, so that nothing but the second look takes the interfaces away.
+  for (const { sandboxId } of requests)
+    await until(async () => !existsSync(`/sys/class/net/bh${sandboxId.slice(0, 13)}`));
+  const again = await network.attach(requests[0]!);
+  await network.detach(requests[0]!.sandboxId);
+  assert.deepEqual(
+    (await network.attach(requests[0]!)).ips.length,
+    again.ips.length,
+    'at once after detaching, before the interface has gone',
+  );
+  await network.detach(requests[0]!.sandboxId);
   const gone = { ...(await pod()), netnsPath: join(directory, 'nothing') };
   await assert.rejects(network.attach(gone), (error: unknown) => {
     return (
