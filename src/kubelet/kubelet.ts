@@ -20,13 +20,12 @@ import { EvictionManager } from './eviction/manager.ts';
 import { runtimeHooks, simulatedHooks } from './hooks.ts';
 import { ImageCollector } from './images/garbage.ts';
 import { ImagePuller } from './images/pull.ts';
-import { ContainerKiller, GracePeriod } from './kill.ts';
+import { ContainerKiller } from './kill.ts';
 import { keepLease } from './lease.ts';
 import { LogRotation } from './log-rotation.ts';
 import { NodeStatusManager, nodeAllocatable } from './node-status.ts';
 import { defaults, type KubeletOptions } from './options.ts';
-import { removeOrphanedLogs, removePodDirectories } from './paths.ts';
-import { annotations, labels } from './pod.ts';
+import { OrphanCollector } from './orphans.ts';
 import { PodCgroups } from './pod-cgroups.ts';
 import { PodWorker, type WorkerContext } from './pod-worker.ts';
 import { ProbeManager } from './probes/manager.ts';
@@ -61,8 +60,7 @@ export class NodeAgent implements Kubelet {
   readonly #logger: Logger;
   readonly #stop = new AbortController();
   readonly #workers = new Map<string, PodWorker>();
-  /** Pods without an object in the API whose containers are being ended. */
-  readonly #orphans = new Map<string, Promise<void>>();
+  readonly #orphans: OrphanCollector;
   readonly #recorder: EventRecorder;
   readonly #events: NodeEvents;
   readonly #states: RuntimeStateCache;
@@ -149,6 +147,17 @@ export class NodeAgent implements Kubelet {
       events,
       hooks,
       signal: this.#stop.signal,
+    });
+    this.#orphans = new OrphanCollector({
+      clock,
+      logger,
+      host,
+      runtime,
+      states: this.#states,
+      volumes: this.#volumes,
+      cgroups: this.#cgroups,
+      killer: this.#killer,
+      isKnown: (uid) => this.#workers.has(uid),
     });
     this.#node = new NodeStatusManager({
       client,
@@ -277,7 +286,7 @@ export class NodeAgent implements Kubelet {
       await Promise.all([this.#evictions.stop(), this.#images.stop(), this.#logs.stop()]);
       await this.#server?.[Symbol.asyncDispose]();
       await Promise.all([...workers, ...stopWorkers()]);
-      await Promise.allSettled(this.#orphans.values());
+      await this.#orphans.settled();
       await this.#statuses[Symbol.asyncDispose]();
       await this.#volumes[Symbol.asyncDispose]();
       await this.#references[Symbol.asyncDispose]();
@@ -326,7 +335,7 @@ export class NodeAgent implements Kubelet {
       updated: (pod) => this.#podUpdated(pod),
       deleted: (pod) => this.#podDeleted(pod),
     });
-    await this.#endOrphans();
+    await this.#orphans.collect();
     await this.#node.registered;
     this.#scheduleHousekeeping();
     this.#evictions.start();
@@ -488,59 +497,13 @@ export class NodeAgent implements Kubelet {
     return informer;
   }
 
-  // ---- what nobody asks for any more -------------------------------------------------------------------------------
-
-  /** Ends containers and clears directories of pods that the API does not know (any more). */
-  async #endOrphans(): Promise<void> {
-    const { runtime } = this.#options;
-    const uids = await this.#volumes.podsOnDisk();
-    for (const uid of await this.#cgroups.uids()) uids.add(uid);
-    for (const sandbox of await runtime.listPodSandboxes()) uids.add(sandbox.metadata.uid);
-    for (const uid of uids) {
-      if (this.#workers.has(uid) || this.#orphans.has(uid)) continue;
-      const ending = this.#endOrphan(uid)
-        .catch((error: unknown) => {
-          if (this.#stop.signal.aborted) return;
-          this.#logger.error({ err: error, podUid: uid }, 'what is left of a pod could not be cleared away');
-        })
-        .finally(() => this.#orphans.delete(uid));
-      this.#orphans.set(uid, ending);
-    }
-    const { storage } = this.#options.host;
-    if (storage) await removeOrphanedLogs(storage, (uid) => this.#workers.has(uid) || uids.has(uid));
-  }
-
-  async #endOrphan(uid: string): Promise<void> {
-    const { runtime, host } = this.#options;
-    const state = await this.#states.get(uid);
-    this.#logger.info(
-      { podUid: uid, containers: state.containers.length },
-      'a pod that the API does not know is being ended',
-    );
-    const [newest] = state.containers;
-    const grace = Number(newest?.status.annotations[annotations.grace] ?? 30);
-    await this.#killer.killAll(undefined, state, new GracePeriod(this.#clock, Math.max(1, grace)));
-    for (const { id } of state.sandboxes) {
-      await runtime.stopPodSandbox(id);
-      await runtime.removePodSandbox(id);
-    }
-    await this.#volumes.removeOrphan(uid);
-    await this.#cgroups.removeUid(uid);
-    const [sandbox] = state.sandboxes;
-    const name = sandbox && {
-      name: sandbox.labels[labels.podName] ?? sandbox.metadata.name,
-      namespace: sandbox.labels[labels.podNamespace] ?? sandbox.metadata.namespace,
-    };
-    if (host.storage) await removePodDirectories(host.storage, uid, name);
-    this.#states.forget(uid);
-  }
-
   #scheduleHousekeeping(): void {
     if (this.#stop.signal.aborted) return;
     this.#housekeeping = this.#clock.setTimer(
       HOUSEKEEPING_MS,
       () => {
-        void this.#endOrphans()
+        void this.#orphans
+          .collect()
           .catch((error: unknown) => this.#logger.error({ err: error }, 'housekeeping failed'))
           .then(() => this.#scheduleHousekeeping());
       },

@@ -7,7 +7,7 @@ import { type Client, delay, resources } from '../client/index.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import { podKey } from './pod.ts';
 import { sameValue } from './same-value.ts';
-import { OWN_CONDITIONS } from './status.ts';
+import { OWN_CONDITIONS } from './status-input.ts';
 
 const RETRY_MS = 200;
 const LONGEST_RETRY_MS = 10_000;

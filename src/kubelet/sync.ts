@@ -30,7 +30,7 @@ import {
   type RuntimeStateCache,
 } from './runtime-state.ts';
 import { sandboxConfig } from './sandbox-config.ts';
-import type { WaitingReason } from './status.ts';
+import type { WaitingReason } from './status-input.ts';
 import { formatDuration, messageOf } from './text.ts';
 import type { MountedVolumes, VolumeManager } from './volumes/manager.ts';
 

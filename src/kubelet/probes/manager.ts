@@ -9,7 +9,7 @@ import type { NodeEvents } from '../events.ts';
 import type { ProbeAnswer, Prober } from '../host/host.ts';
 import { type ContainerKind, containersOf, type PodContainer } from '../pod.ts';
 import { newestContainer, type PodRuntimeState } from '../runtime-state.ts';
-import type { ProbeView } from '../status.ts';
+import type { ProbeView } from '../status-input.ts';
 import { messageOf } from '../text.ts';
 
 export type ProbeType = 'Liveness' | 'Readiness' | 'Startup';

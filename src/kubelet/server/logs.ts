@@ -66,7 +66,9 @@ class Formatter {
     if (since !== undefined && (parseNanoTime(line.time) ?? 0n) < since) return;
     const begins = this.#atLineStart[line.stream];
     this.#atLineStart[line.stream] = !line.partial;
-    if (timestamps && begins) this.#put(Buffer.from(`${line.time} `, 'latin1'), into);
+    // conmon writes UTC as an offset.
+    const time = line.time.replace(/[+-]00:00$/, 'Z');
+    if (timestamps && begins) this.#put(Buffer.from(`${time} `, 'latin1'), into);
     this.#put(line.text, into);
     if (!line.partial) this.#put(Buffer.from('\n'), into);
   }

@@ -56,7 +56,10 @@ async function volumeMount(inputs: MountInputs, mount: VolumeMount, index: numbe
     throw new ConfigError(
       `cannot find volume "${mount.name}" to mount into container "${member.container.name}"`,
     );
-  const readonly = mount.readOnly === true;
+  // What comes from the API is the node agent's to write, whatever the mount says.
+  const source = pod.spec.volumes?.find(({ name }) => name === mount.name);
+  const fromApi = source && (source.configMap || source.secret || source.downwardAPI || source.projected);
+  const readonly = mount.readOnly === true || fromApi !== undefined;
   if (mount.recursiveReadOnly === 'Enabled')
     throw new ConfigError(
       `volume "${mount.name}" requested recursive read-only mode, but it is not supported by the runtime`,
