@@ -12,6 +12,17 @@ export function defaultNodeName(): string {
   return name === '' || name === 'localhost' ? 'node' : name;
 }
 
+/** A DNS subdomain (RFC 1123), as the names of nodes are. */
+export function isNodeName(name: string): boolean {
+  const label = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';
+  return name.length <= 253 && new RegExp(`^${label}(\\.${label})*$`).test(name);
+}
+
+/** What the kernel takes as the name of a network interface. */
+export function isInterfaceName(name: string): boolean {
+  return /^[A-Za-z0-9_.-]{1,15}$/.test(name) && name !== '.' && name !== '..';
+}
+
 /**
  * The IPv4 address by which the machine is reached from its pods: the first one of an interface that is neither
  * loopback nor ours (`except`: prefixes of names). Undefined on a machine without an IPv4 network.

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { isIpv4Cidr } from './machine.ts';
+import { isInterfaceName, isIpv4Cidr, isNodeName } from './machine.ts';
 import { portProblem } from './preflight.ts';
 import { removeEverything } from './reset.ts';
 import {
@@ -104,6 +104,22 @@ describe('the state directory', () => {
 });
 
 describe('before a start', () => {
+  it('names of nodes and bridges are taken only when the API and the kernel take them', () => {
+    assert.deepEqual(['node-1.example.com', 'Foo', 'a_b', '-a', ''].map(isNodeName), [
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
+    assert.deepEqual(['br0', 'sixteen-letters0', 'a/b', '..'].map(isInterfaceName), [
+      true,
+      false,
+      false,
+      false,
+    ]);
+  });
+
   it('ranges are taken only when they are ones', () => {
     for (const good of ['10.244.0.0/24', '10.0.0.0/8', '192.168.128.0/17'])
       assert.ok(isIpv4Cidr(good, 28), good);

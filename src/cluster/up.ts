@@ -12,7 +12,14 @@ import { type ControlHandler, serveControl } from './control.ts';
 import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
 import { imageHandlers, imageOperations } from './image-operations.ts';
 import { type KubeconfigEntry, type MergeResult, mergeKubeconfig, renderKubeconfig } from './kubeconfig.ts';
-import { defaultNodeName, firstAddress, isIpv4Cidr, machineAddress } from './machine.ts';
+import {
+  defaultNodeName,
+  firstAddress,
+  isInterfaceName,
+  isIpv4Cidr,
+  isNodeName,
+  machineAddress,
+} from './machine.ts';
 import { type MachineNode, startMachineNode } from './machine-node.ts';
 import { containerProblems, PreflightError, type Problem, portProblem } from './preflight.ts';
 import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
@@ -96,6 +103,7 @@ export async function startOnMachine(
           if (!machine.status) throw new Error('the cluster is starting');
           return machine.status();
         },
+        process: async () => ({ pid: process.pid }),
         stop: async (argument) => {
           stopRequested(argument as StopRequest);
           await stopped.promise;
@@ -236,6 +244,16 @@ async function checkMachine(options: UpOptions, simulated: boolean): Promise<voi
       remedy: `Give one like 10.244.0.0/24: IPv4, host bits zero, from /8 to /${longest}.`,
     });
   }
+  if (options.nodeName !== undefined && !isNodeName(options.nodeName))
+    problems.push({
+      what: `--node-name ${options.nodeName} is no name for a node`,
+      remedy: 'Give lower case letters, digits, "-" and ".", like node-1 or node-1.example.com.',
+    });
+  if (options.bridge !== undefined && !isInterfaceName(options.bridge))
+    problems.push({
+      what: `--bridge ${options.bridge} is no name of a network interface`,
+      remedy: 'Give at most 15 letters, digits, "-", "_" and ".".',
+    });
   const found = problems.filter((problem) => problem !== undefined);
   if (found.length > 0) throw new PreflightError(found);
 }

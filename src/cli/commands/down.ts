@@ -1,5 +1,5 @@
-import { callControl } from '../../cluster/control.ts';
-import { type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
+import { defaultPaths } from '../../cluster/state.ts';
+import { stopCluster } from '../../cluster/stop.ts';
 import { type Command, stateOption, stringOption } from '../command.ts';
 import { note } from '../terminal.ts';
 
@@ -17,22 +17,8 @@ the cluster, and the next up takes them over as they are: the way to update Bulk
   positionals: { least: 0, most: 0 },
   run: async ({ values }) => {
     const paths = defaultPaths(stringOption(values, 'state-dir'));
-    const { pid } = (await callControl(paths.controlSocket, 'status')) as ClusterStatus;
-    await callControl(paths.controlSocket, 'stop', { keepContainers: values['keep-containers'] === true });
-    await ended(pid);
+    await stopCluster(paths, { keepContainers: values['keep-containers'] === true });
     note('the cluster has stopped');
     return 0;
   },
 };
-
-/** Resolves when the process is gone. It is not our child, so nothing tells but looking. */
-async function ended(pid: number): Promise<void> {
-  for (;;) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}

@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { callControl, NotRunningError } from '../../cluster/control.ts';
+import { NotRunningError } from '../../cluster/control.ts';
 import { removeFromKubeconfig } from '../../cluster/kubeconfig.ts';
 import { refuseForeignDirectory, removeEverything } from '../../cluster/reset.ts';
 import { CLUSTER_NAME, defaultPaths, userKubeconfig } from '../../cluster/state.ts';
+import { stopCluster } from '../../cluster/stop.ts';
 import { type Command, CommandError, stateOption, stringOption } from '../command.ts';
 import { confirm, note } from '../terminal.ts';
 
@@ -33,7 +34,7 @@ your kubeconfig. It asks first; --yes answers for you.`,
       if (!sure) throw new CommandError('nothing was removed; to answer beforehand: bulkhead reset --yes');
     }
     try {
-      await callControl(paths.controlSocket, 'stop', { keepContainers: false });
+      await stopCluster(paths, { keepContainers: false });
     } catch (error) {
       if (!(error instanceof NotRunningError)) throw error;
     }

@@ -1,0 +1,31 @@
+// Stopping a running cluster from another process: ask through the control socket, then see its process end.
+
+import { callControl } from './control.ts';
+import type { ClusterPaths } from './state.ts';
+
+/** Resolves when the cluster's process is gone. Rejects with NotRunningError when there is none. */
+export async function stopCluster(
+  paths: ClusterPaths,
+  request: { readonly keepContainers: boolean },
+): Promise<void> {
+  const { pid } = (await callControl(paths.controlSocket, 'process')) as { pid: number };
+  try {
+    await callControl(paths.controlSocket, 'stop', request);
+  } catch (error) {
+    // A cluster that is still starting ends at once, without a word.
+    if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error;
+  }
+  await ended(pid);
+}
+
+/** The process is not our child, so nothing tells of its end but looking. */
+async function ended(pid: number): Promise<void> {
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
