@@ -426,3 +426,7 @@ export const isTooManyRequests = (error: unknown): error is StatusError =>
   reasonOf(error) === 'TooManyRequests';
 export const isMethodNotSupported = (error: unknown): error is StatusError =>
   reasonOf(error) === 'MethodNotAllowed';
+/** The namespace is being deleted: nothing can be created in it, and nothing needs to be. */
+export const isNamespaceTerminating = (error: unknown): error is StatusError =>
+  error instanceof StatusError &&
+  error.status.details?.causes?.some(({ reason }) => reason === 'NamespaceTerminating') === true;

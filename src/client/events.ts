@@ -12,6 +12,7 @@
 import {
   groupVersion,
   isAlreadyExists,
+  isNamespaceTerminating,
   isNotFound,
   type KubeObject,
   StatusError,
@@ -219,6 +220,8 @@ class QueuedEventRecorder implements EventRecorder {
         const log = { err: error, involvedObject, reason, message };
         if (error instanceof StatusError) {
           if (isAlreadyExists(error)) this.#logger.info(log, 'the server has this event already');
+          else if (isNamespaceTerminating(error))
+            this.#logger.debug(log, 'the namespace of an event is going');
           else this.#logger.warn(log, 'the server refused an event; it is dropped');
           return;
         }

@@ -1,11 +1,10 @@
 // Publishes the cluster's CA certificate in every namespace, as the ConfigMap kube-root-ca.crt that is mounted beside
 // every service account token, and restores it when it is changed or deleted.
 
-import { isAlreadyExists, isNotFound } from '../api/index.ts';
+import { isAlreadyExists, isNamespaceTerminating, isNotFound } from '../api/index.ts';
 import { resources, startController } from '../client/index.ts';
 import type { Running } from '../component/index.ts';
 import { allSynced, type ControllerContext, disposeAll } from './context.ts';
-import { isNamespaceTerminating } from './pods/pod-control.ts';
 
 const NAME = 'kube-root-ca.crt';
 const DESCRIPTION = 'kubernetes.io/description';

@@ -1,10 +1,9 @@
 // Gives every namespace its ServiceAccount "default", and gives it again when somebody deletes it.
 
-import { isAlreadyExists } from '../api/index.ts';
+import { isAlreadyExists, isNamespaceTerminating } from '../api/index.ts';
 import { keyOf, resources, startController } from '../client/index.ts';
 import type { Running } from '../component/index.ts';
 import { allSynced, type ControllerContext, disposeAll } from './context.ts';
-import { isNamespaceTerminating } from './pods/pod-control.ts';
 
 const NAME = 'default';
 

@@ -9,6 +9,7 @@ import {
   findCondition,
   isAlreadyExists,
   isControlledBy,
+  isNamespaceTerminating,
   isNotFound,
   isTimeZone,
   parseCronSchedule,
@@ -28,7 +29,7 @@ import {
 import type { Running } from '../../component/index.ts';
 import { allSynced, type ControllerContext, disposeAll } from '../context.ts';
 import { byController } from '../pods/indexes.ts';
-import { isNamespaceTerminating, messageOf } from '../pods/pod-control.ts';
+import { messageOf } from '../pods/pod-control.ts';
 import { sameValue } from '../same-value.ts';
 import { dueAt, rfc1123, zonedTimestamp } from './schedule.ts';
 

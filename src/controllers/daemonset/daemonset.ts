@@ -5,6 +5,7 @@
 import {
   controllerOf,
   isConditionTrue,
+  isNamespaceTerminating,
   isNotFound,
   isPodAvailable,
   isPodReady,
@@ -29,13 +30,7 @@ import { hashOf, pruneHistory, REVISION_HASH, syncHistory } from '../history/con
 import { claim } from '../pods/claim.ts';
 import { Expectations } from '../pods/expectations.ts';
 import { byController, podsOf } from '../pods/indexes.ts';
-import {
-  createPod,
-  deletePod,
-  isNamespaceTerminating,
-  podFromTemplate,
-  slowStart,
-} from '../pods/pod-control.ts';
+import { createPod, deletePod, podFromTemplate, slowStart } from '../pods/pod-control.ts';
 import { nextAvailability } from '../replicaset/status.ts';
 import { sameValue } from '../same-value.ts';
 import { belongs, targetNode, templateFor } from './placement.ts';

@@ -12,6 +12,7 @@ import {
   findCondition,
   groupVersion,
   isAlreadyExists,
+  isNamespaceTerminating,
   isNotFound,
   labelSelectorMatcher,
 } from '../../api/index.ts';
@@ -25,7 +26,7 @@ import {
   resources,
 } from '../../client/index.ts';
 import type { Clock } from '../../component/index.ts';
-import { isNamespaceTerminating, messageOf } from '../pods/pod-control.ts';
+import { messageOf } from '../pods/pod-control.ts';
 import { templateHash } from '../pods/template-hash.ts';
 import { sameValue } from '../same-value.ts';
 import {

@@ -1,7 +1,7 @@
 // Keeps the Endpoints of Services with selectors: the older, single object that holds what EndpointSlices say for the
 // Service's primary address family. Programs written before slices still read it.
 
-import { isAlreadyExists, isNotFound, isPodReady } from '../../api/index.ts';
+import { isAlreadyExists, isNamespaceTerminating, isNotFound, isPodReady } from '../../api/index.ts';
 import type { EndpointAddress, EndpointSubset, Endpoints, Pod, Service } from '../../api/types/core-v1.ts';
 import {
   createEventRecorder,
@@ -13,7 +13,7 @@ import {
 } from '../../client/index.ts';
 import type { Running } from '../../component/index.ts';
 import { allSynced, type ControllerContext, disposeAll } from '../context.ts';
-import { isNamespaceTerminating, messageOf } from '../pods/pod-control.ts';
+import { messageOf } from '../pods/pod-control.ts';
 import { sameValue } from '../same-value.ts';
 import {
   addressOf,

@@ -1,12 +1,18 @@
 // Keeps the EndpointSlices of Services with selectors: the addresses behind each, and whether they are ready.
 
-import { controllerReference, isAlreadyExists, isNotFound, isPodReady } from '../../api/index.ts';
+import {
+  controllerReference,
+  isAlreadyExists,
+  isNamespaceTerminating,
+  isNotFound,
+  isPodReady,
+} from '../../api/index.ts';
 import type { Node, Pod, Service } from '../../api/types/core-v1.ts';
 import type { Endpoint, EndpointHints, EndpointSlice } from '../../api/types/discovery-v1.ts';
 import { createEventRecorder, keyOf, referenceTo, resources, startController } from '../../client/index.ts';
 import type { Running } from '../../component/index.ts';
 import { allSynced, type ControllerContext, disposeAll } from '../context.ts';
-import { isNamespaceTerminating, messageOf } from '../pods/pod-control.ts';
+import { messageOf } from '../pods/pod-control.ts';
 import { sameValue } from '../same-value.ts';
 import {
   type AddressFamily,

@@ -1,7 +1,13 @@
 // Runs pods to completion for Jobs. The events of pods lead back to their Job; what is to be done then is decided in
 // job-sync.ts. Pods of Jobs that are gone are let go here: nobody is left to count them.
 
-import { controllerOf, isNotFound, isPodActive, labelSelectorMatcher } from '../../api/index.ts';
+import {
+  controllerOf,
+  isNamespaceTerminating,
+  isNotFound,
+  isPodActive,
+  labelSelectorMatcher,
+} from '../../api/index.ts';
 import type { Job } from '../../api/types/batch-v1.ts';
 import type { EnvVar, Pod, PodTemplateSpec } from '../../api/types/core-v1.ts';
 import {
@@ -17,7 +23,7 @@ import { allSynced, type ControllerContext, disposeAll } from '../context.ts';
 import { claim } from '../pods/claim.ts';
 import { Expectations } from '../pods/expectations.ts';
 import { byController, podsOf } from '../pods/indexes.ts';
-import { createPod, isNamespaceTerminating, podFromTemplate, slowStart } from '../pods/pod-control.ts';
+import { createPod, podFromTemplate, slowStart } from '../pods/pod-control.ts';
 import type { BackoffRecord } from './backoff.ts';
 import { isFinished } from './conditions.ts';
 import { JobSync, removeTracking } from './job-sync.ts';

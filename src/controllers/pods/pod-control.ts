@@ -4,9 +4,9 @@ import {
   controllerReference,
   type Draft,
   groupVersion,
+  isNamespaceTerminating,
   isNotFound,
   type KubeObject,
-  StatusError,
 } from '../../api/index.ts';
 import type { Pod, PodTemplateSpec } from '../../api/types/core-v1.ts';
 import {
@@ -21,14 +21,6 @@ export interface PodControl<O extends KubeObject> {
   readonly client: Client;
   readonly recorder: EventRecorder;
   readonly ownerType: ResourceType<O>;
-}
-
-/** The namespace is being deleted: nothing can be created in it, and nothing needs to be. */
-export function isNamespaceTerminating(error: unknown): boolean {
-  return (
-    error instanceof StatusError &&
-    error.status.details?.causes?.some((cause) => cause.reason === 'NamespaceTerminating') === true
-  );
 }
 
 /** A pod made from a template, owned by `owner`. */

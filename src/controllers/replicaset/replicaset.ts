@@ -4,6 +4,7 @@
 
 import {
   controllerOf,
+  isNamespaceTerminating,
   isNotFound,
   isPodActive,
   isPodTerminal,
@@ -25,13 +26,7 @@ import { claim } from '../pods/claim.ts';
 import { podsToDelete } from '../pods/deletion-ranking.ts';
 import { Expectations } from '../pods/expectations.ts';
 import { byController, podsOf } from '../pods/indexes.ts';
-import {
-  createPod,
-  deletePod,
-  isNamespaceTerminating,
-  podFromTemplate,
-  slowStart,
-} from '../pods/pod-control.ts';
+import { createPod, deletePod, podFromTemplate, slowStart } from '../pods/pod-control.ts';
 import { nextAvailability, replicaSetStatus, sameStatus } from './status.ts';
 
 const BURST = 500;

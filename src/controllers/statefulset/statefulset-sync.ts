@@ -2,7 +2,7 @@
 // all before it are healthy; parallel ones take all steps at once. Scaling comes before updating, and updates go from
 // the highest ordinal down to the partition.
 
-import { isAlreadyExists, isNotFound } from '../../api/index.ts';
+import { isAlreadyExists, isNamespaceTerminating, isNotFound } from '../../api/index.ts';
 import type { ControllerRevision, StatefulSet, StatefulSetStatus } from '../../api/types/apps-v1.ts';
 import type { PersistentVolumeClaim, Pod } from '../../api/types/core-v1.ts';
 import { type Client, type EventRecorder, referenceTo, resources } from '../../client/index.ts';
@@ -177,7 +177,7 @@ export class StatefulSetSync {
       );
     } catch (error) {
       // The cache is behind: the event of the pod that is there brings us back.
-      if (isAlreadyExists(error)) return 'wait';
+      if (isAlreadyExists(error) || isNamespaceTerminating(error)) return 'wait';
       this.#event(
         'Warning',
         'FailedCreate',
