@@ -228,6 +228,51 @@ describe('writing', () => {
     assert.equal(ignored.json<Obj>()['datum'], undefined);
     failure(await post(`${CONFIG_MAPS}?fieldValidation=Sometimes`, body), 422, 'Invalid');
   });
+
+  it('judges the fields of patches in the same way', async () => {
+    const { metadata } = await created();
+    const scaled = await post(DEPLOYMENTS, {
+      metadata: { name: metadata.name },
+      spec: {
+        replicas: 0,
+        selector: { matchLabels: { app: 'judged' } },
+        template: {
+          metadata: { labels: { app: 'judged' } },
+          spec: { containers: [{ name: 'c', image: 'x' }] },
+        },
+      },
+    });
+    assert.equal(scaled.status, 201, scaled.body.toString());
+    const attempt = (
+      path: string,
+      type: string,
+      body: string,
+      fieldValidation: string,
+    ): Promise<HttpAnswer> =>
+      http.call({
+        method: 'PATCH',
+        path: `${path}?fieldValidation=${fieldValidation}`,
+        body,
+        headers: { 'content-type': `application/${type}+json` },
+      });
+    const [first, second] = ['duplicate field "metadata.labels"', 'unknown field "datum"'];
+    for (const path of [`${CONFIG_MAPS}/${metadata.name}`, `${DEPLOYMENTS}/${metadata.name}/scale`])
+      for (const type of ['merge-patch', 'strategic-merge-patch']) {
+        const body = '{"metadata":{"labels":null,"labels":null},"datum":1}';
+        const strict = failure(await attempt(path, type, body, 'Strict'), 422, 'Invalid');
+        assert.ok(strict.message?.endsWith(`strict decoding error: ${first}, ${second}`), strict.message);
+        const { status, headers } = await attempt(path, type, body, 'Warn');
+        assert.deepEqual(
+          [status, headers['warning']],
+          [200, [first, second].map((text) => `299 - "${text.replaceAll('"', '\\"')}"`).join(', ')],
+        );
+        const ignored = await attempt(path, type, body, 'Ignore');
+        assert.deepEqual([ignored.status, ignored.headers['warning']], [200, undefined]);
+      }
+    const operations = '[{"op":"test","op":"add","path":"/data/b","value":"1"}]';
+    const listed = await attempt(`${CONFIG_MAPS}/${metadata.name}`, 'json-patch', operations, 'Strict');
+    assert.match(failure(listed, 422, 'Invalid').message ?? '', /duplicate field "\[0\]\.op"$/);
+  });
 });
 
 describe('deleting', () => {
@@ -382,6 +427,12 @@ describe('failures are Statuses that clients can read', () => {
       'NotFound',
       /^namespaces "none" not found$/,
     );
+    await expect(
+      { path: '/api/v1/configmaps/x' },
+      404,
+      'NotFound',
+      /^the server could not find the requested resource$/,
+    );
   });
 
   it('405, 406, 413 and 415 for what is asked or said in the wrong way', async () => {
@@ -397,6 +448,13 @@ describe('failures are Statuses that clients can read', () => {
       'MethodNotAllowed',
       /^the server does not allow this method/,
     );
+    for (const method of ['POST', 'DELETE'])
+      await expect(
+        { method, path: '/api/v1/configmaps', body: {} },
+        405,
+        'MethodNotAllowed',
+        /^the server does not allow this method/,
+      );
     await expect(
       { path: CONFIG_MAPS, headers: { accept: 'application/xml' } },
       406,

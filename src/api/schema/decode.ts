@@ -30,6 +30,8 @@ export interface DecodeValueOptions {
   readonly fieldValidation: FieldValidation;
   /** The patch's text, when the value is the outcome of one: errors are then told of the patch (422), as upstream does. */
   readonly patch?: string;
+  /** Paths of members that stand twice in that text; they are complained of like unknown fields. */
+  readonly duplicates?: readonly string[];
   readonly now?: () => number;
 }
 
@@ -58,7 +60,7 @@ interface Body {
   duplicates(): readonly string[];
 }
 
-const NO_DUPLICATES = (): readonly string[] => [];
+const duplicateField = (path: string): string => `duplicate field ${goQuote(path)}`;
 
 function parseBody(text: string, options: DecodeOptions): Body {
   const strict = options.fieldValidation !== 'Ignore';
@@ -69,8 +71,7 @@ function parseBody(text: string, options: DecodeOptions): Body {
       return {
         value,
         members: strict ? countMembers(text) : undefined,
-        duplicates: () =>
-          duplicateMembers(text, GREATEST_COMPLAINTS).map((path) => `duplicate field ${goQuote(path)}`),
+        duplicates: () => duplicateMembers(text, GREATEST_COMPLAINTS).map(duplicateField),
       };
     } catch (error) {
       if (options.contentType === 'json') throw error;
@@ -199,9 +200,13 @@ export function decodeValue(target: DecodeTarget, value: unknown, options: Decod
     if (!isShapeError(error)) throw error;
     throw refuse(target, error.message);
   }
-  return finish(target, { value, members: undefined, duplicates: NO_DUPLICATES }, kind, options, (message) =>
-    refuse(kind, message),
-  );
+  const { duplicates = [] } = options;
+  const body: Body = {
+    value,
+    members: duplicates.length > 0 ? -1 : undefined,
+    duplicates: () => duplicates.map(duplicateField),
+  };
+  return finish(target, body, kind, options, (message) => refuse(kind, message));
 }
 
 function finish(

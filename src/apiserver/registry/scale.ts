@@ -38,15 +38,18 @@ export async function updateScale(context: RegistryContext, request: RegistryReq
 }
 
 export async function patchScale(context: RegistryContext, request: RegistryRequest): Promise<Answer> {
-  const { type, patch, text } = parsePatch(request.body);
+  const { type, patch, text, ...parsed } = parsePatch(request.body);
   const options = writeOptions('PatchOptions', request.query);
+  const duplicates = parsed.duplicates(options.fieldValidation);
   const target = scaleTarget();
-  return write(context, request, options, (current) => {
+  return write(context, request, options, (current, attempt) => {
     const patched = applyPatch(type, scaleOf(current), patch, target.schema);
-    const { object } = decodeValue(target, patched, {
+    const { object, warnings } = decodeValue(target, patched, {
       fieldValidation: options.fieldValidation,
       patch: text,
+      duplicates,
     });
+    if (attempt === 1) for (const warning of warnings) request.warn(warning);
     return object as unknown as Scale;
   });
 }
@@ -55,7 +58,7 @@ async function write(
   context: RegistryContext,
   request: RegistryRequest,
   options: ReturnType<typeof writeOptions>,
-  wanted: (current: StoredObject) => Scale,
+  wanted: (current: StoredObject, attempt: number) => Scale,
 ): Promise<Answer> {
   const { definition, name, namespace } = request;
   const resource = { group: definition.group, name: definition.resource };
@@ -64,8 +67,8 @@ async function write(
     request,
     options,
     { name, rules: partRules(definition, '') },
-    (current) => {
-      const scale = wanted(current);
+    (current, attempt) => {
+      const scale = wanted(current, attempt);
       check(scale, name, namespace);
       const { uid, resourceVersion } = scale.metadata;
       if (uid && uid !== current.uid)

@@ -64,13 +64,15 @@ export async function update(context: RegistryContext, request: RegistryRequest)
 export async function patch(context: RegistryContext, request: RegistryRequest): Promise<Answer> {
   const { definition, namespace, name } = request;
   // The kind of patch first: what the options may say depends on it.
-  const { type, patch: document, text } = parsePatch(request.body);
+  const { type, patch: document, text, ...parsed } = parsePatch(request.body);
   const options = writeOptions('PatchOptions', request.query);
+  const duplicates = parsed.duplicates(options.fieldValidation);
   return modify(context, request, options, { name }, (current, attempt) => {
     const patched = patchObject(context, definition, current, type, document);
     const decoded = decodeValue(definition, patched, {
       fieldValidation: options.fieldValidation,
       patch: text,
+      duplicates,
     });
     if (attempt === 1) for (const warning of decoded.warnings) request.warn(warning);
     matchName(definition, decoded.object, namespace, name);

@@ -2,7 +2,9 @@
 
 import { badRequest, unsupportedMediaType } from '../../api/errors.ts';
 import { applyNotServed, patchTypes } from '../../api/patch/patch.ts';
-import { JsonSyntaxError, parseJson, textOf } from '../../api/schema/json.ts';
+import type { FieldValidation } from '../../api/schema/decode.ts';
+import { duplicateMembers, JsonSyntaxError, parseJson, textOf } from '../../api/schema/json.ts';
+import { GREATEST_COMPLAINTS } from '../../api/schema/normalise.ts';
 import type { PatchType } from '../../api/transport.ts';
 import type { RequestBody } from '../registry/request.ts';
 
@@ -11,7 +13,11 @@ export interface ParsedPatch {
   readonly patch: unknown;
   /** For error messages. */
   readonly text: string;
+  /** Paths of members that stand twice in the text: what applying the patch would hide. */
+  duplicates(fieldValidation: FieldValidation): readonly string[];
 }
+
+const NO_DUPLICATES = (): readonly string[] => [];
 
 const SERVER_SIDE_APPLY: PatchType = 'application/apply-patch+yaml';
 
@@ -21,10 +27,22 @@ export function parsePatch(body: RequestBody | undefined): ParsedPatch {
   if (contentType === SERVER_SIDE_APPLY) throw applyNotServed();
   const type = patchTypes.find((one) => one === contentType);
   if (type === undefined) throw unsupportedMediaType(patchTypes);
-  if (body?.type === 'value') return { type, patch: body.value, text: JSON.stringify(body.value) ?? '' };
+  if (body?.type === 'value')
+    return {
+      type,
+      patch: body.value,
+      text: JSON.stringify(body.value) ?? '',
+      duplicates: NO_DUPLICATES,
+    };
   try {
     const text = textOf(body?.bytes ?? new Uint8Array());
-    return { type, patch: parseJson(text), text };
+    return {
+      type,
+      patch: parseJson(text),
+      text,
+      duplicates: (fieldValidation) =>
+        fieldValidation === 'Ignore' ? [] : duplicateMembers(text, GREATEST_COMPLAINTS),
+    };
   } catch (error) {
     if (error instanceof JsonSyntaxError) throw badRequest(`error decoding patch: ${error.message}`);
     throw error;
