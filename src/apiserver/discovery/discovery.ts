@@ -153,7 +153,7 @@ export class Discovery {
       apiVersion: `apidiscovery.k8s.io/${version}`,
       metadata: {},
       items: groups.map((group) => ({
-        metadata: { ...(group === '' ? {} : { name: group }), creationTimestamp: null },
+        metadata: group === '' ? {} : { name: group },
         versions: this.#catalog.versions(group).map((groupsVersion) => ({
           version: groupsVersion,
           resources: this.#definitions(group, groupsVersion).map(aggregatedResource),

@@ -285,6 +285,10 @@ each('discovery is given in the classic and in the aggregated form', async (clie
     aggregated.headers['content-type'],
     'application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList',
   );
+  const { items } = aggregated.json<{ items: { metadata: object }[] }>();
+  assert.deepEqual(items.find(({ metadata }) => 'name' in metadata && metadata.name === 'apps')?.metadata, {
+    name: 'apps',
+  });
   const etag = String(aggregated.headers['etag']);
   const again = await client.call({ path: '/apis', headers: { accept, 'if-none-match': etag } });
   assert.equal(again.status, 304);

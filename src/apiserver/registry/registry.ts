@@ -64,8 +64,9 @@ export function dispatch(context: RegistryContext, request: RegistryRequest): An
   if (name === '' && subresource !== '') throw badRequest('name must be provided');
   if (name === '' && ONE.has(verb)) throw methodNotAllowed();
   if (name !== '' && subresource === '' && verb === 'create') throw methodNotAllowed();
-  if (verb !== 'list' && verb !== 'deletecollection') requireNamespace(definition, namespace);
-  else if (verb === 'deletecollection' && definition.namespaced && namespace === '') throw methodNotAllowed();
+  // Across namespaces there are lists and nothing else.
+  if (verb !== 'list' && definition.namespaced && namespace === '')
+    throw name === '' ? methodNotAllowed() : notFoundPath();
   return handler(context, request);
 }
 
