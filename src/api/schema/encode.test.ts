@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createCatalog } from '../catalog.ts';
 import { encodeForStorage } from './encode.ts';
 
-const configMaps = { kind: 'ConfigMap', storage: { group: '', version: 'v1', kind: 'ConfigMap' } };
+const configMaps = createCatalog().byKind('', 'v1', 'ConfigMap')!;
 
 test('what could be taken for HTML is escaped as Go escapes it, and reads back as it was', () => {
   const data = { script: 'a && b <in >out', lines: 'one\u2028two\u2029three', plain: 'é "quoted" \\u003c' };
