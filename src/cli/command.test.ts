@@ -45,6 +45,10 @@ describe('commands', () => {
       run(image, 'import', '/x', '--rootfs', '--name', 'a:1', '--cmd', 'sh'),
       /takes a JSON list of strings/,
     );
+    await assert.rejects(
+      run(image, 'import', '/x', '--rootfs', '--name', 'a:1', '--env', 'X'),
+      /--env takes KEY=VALUE, not "X"/,
+    );
     await assert.rejects(run(image, 'pull'), /an image is missing/);
     await assert.rejects(run(image, 'import'), /bulkhead image import PATH/);
   });

@@ -96,7 +96,7 @@ const MESSAGES = new Set([
 
 /** What the system refused, with the file that it is about: a directory that cannot be written, a full disk. */
 function isSystemError(error: unknown): boolean {
-  return error instanceof Error && 'syscall' in error && 'path' in error;
+  return error instanceof Error && 'syscall' in error && ('path' in error || 'address' in error);
 }
 
 try {

@@ -113,6 +113,8 @@ async function importImage(
   if (values['rootfs'] === true) {
     if (name === undefined)
       throw new UsageError('--rootfs needs --name: a root file system has no name of its own');
+    const bare = (values['env'] as readonly string[] | undefined)?.find((entry) => !/^[^=]+=/.test(entry));
+    if (bare !== undefined) throw new UsageError(`--env takes KEY=VALUE, not "${bare}"`);
     const present = <T>(key: string, value: T | undefined): Record<string, T> =>
       value === undefined ? {} : { [key]: value };
     request = {

@@ -44,6 +44,13 @@ test('a log is read whole, by its last lines, since a time, and within a number 
   });
 });
 
+test('times are in UTC as Kubernetes writes them, whatever the runtime wrote', async () => {
+  await withLog(async (path) => {
+    await writeFile(path, '2026-01-01T00:00:01.000000001+00:00 stdout F hi\n');
+    assert.equal(await read(path, 'timestamps=true'), '2026-01-01T00:00:01.000000001Z hi\n');
+  });
+});
+
 test('parts of a long line are joined, and each stream can be had alone', async () => {
   await withLog(async (path) => {
     await writeFile(

@@ -77,7 +77,12 @@ test('lists and statuses answer from memory, with filters', { skip }, async () =
       labels: container!.labels,
       state: container!.state,
     },
-    { image: 'docker.io/library/busybox:latest', imageId: 'busybox', labels: { a: 'b' }, state: 'RUNNING' },
+    {
+      image: 'docker.io/library/busybox:latest',
+      imageId: 'registry.test/busybox@sha256:0',
+      labels: { a: 'b' },
+      state: 'RUNNING',
+    },
   );
   assert.equal((await runtime.listContainers({ podSandboxId: pod.id, state: 'RUNNING' })).length, 1);
   assert.equal((await runtime.listContainers({ podSandboxId: pod.id, state: 'EXITED' })).length, 0);

@@ -114,7 +114,7 @@ export class Containers {
     const id = randomBytes(32).toString('hex');
     this.#names.set(name, id);
     try {
-      const [{ layers, config: image }] = await Promise.all([
+      const [{ layers, config: image, repoDigest }] = await Promise.all([
         images.layers(config.image),
         images.hold(config.image, id),
         mkdir(paths.containerState(id), { recursive: true, mode: 0o711 }),
@@ -158,6 +158,7 @@ export class Containers {
         id,
         sandboxId,
         config,
+        ...(repoDigest !== undefined && { repoDigest }),
         handler: sandbox.handler,
         bootId,
         createdAt: clock.now(),
@@ -635,13 +636,13 @@ export class Containers {
     await reopenLog(this.#context.paths.bundle(id));
   }
 
-  #describe({ id, sandboxId, config, phase, createdAt }: ContainerRecord): Container {
+  #describe({ id, sandboxId, config, repoDigest, phase, createdAt }: ContainerRecord): Container {
     return {
       id,
       podSandboxId: sandboxId,
       metadata: config.metadata,
       image: config.imageReference,
-      imageId: config.image,
+      imageId: repoDigest ?? config.image,
       state: STATES[phase],
       createdAt,
       labels: config.labels,

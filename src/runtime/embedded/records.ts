@@ -26,6 +26,8 @@ export interface ContainerRecord {
   readonly id: string;
   readonly sandboxId: string;
   readonly config: ContainerConfig;
+  /** The image as its registry names it, repository@digest; absent for an imported one. */
+  readonly repoDigest?: string;
   readonly handler: string;
   readonly bootId: string;
   readonly createdAt: number;

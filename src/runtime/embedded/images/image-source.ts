@@ -26,6 +26,8 @@ export interface ImageLayers {
    */
   readonly layers: readonly string[];
   readonly config: OciImageConfig;
+  /** repository@digest, where the image came from a registry. */
+  readonly repoDigest?: string;
 }
 
 export interface ImageSource {

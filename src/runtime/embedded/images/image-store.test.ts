@@ -72,7 +72,8 @@ describe('image store', () => {
           true,
         );
       }
-      const { layers } = await store.layers(`${registry.host}/team/app:gzip`);
+      const { layers, repoDigest } = await store.layers(`${registry.host}/team/app:gzip`);
+      assert.match(repoDigest ?? '', /\/team\/app@sha256:/);
       assert.equal(layers.length, 2);
       const tool = await stat(join(layers[0]!, 'bin/tool'));
       assert.equal(tool.mode & 0o7777, 0o4755);

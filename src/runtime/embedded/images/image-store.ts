@@ -236,7 +236,12 @@ export class ImageStore implements ImageService, ImageSource, AsyncDisposable {
   async layers(imageId: string): Promise<ImageLayers> {
     const record = this.#require(imageId);
     const { config } = await this.#configuration(record.id);
-    return { layers: record.layers.map((diffId) => this.#layerDirectory(diffId)), config };
+    const [repoDigest] = record.digests;
+    return {
+      layers: record.layers.map((diffId) => this.#layerDirectory(diffId)),
+      config,
+      ...(repoDigest !== undefined && { repoDigest }),
+    };
   }
 
   async hold(imageId: string, owner: string): Promise<void> {

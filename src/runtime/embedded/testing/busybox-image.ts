@@ -81,7 +81,7 @@ export class BusyboxImages implements ImageSource {
     for (const name of ['tmp', 'root', 'proc', 'sys', 'dev']) await mkdir(join(layers[0]!, name));
     await copyFile('/bin/busybox', join(bin, 'busybox'));
     for (const applet of APPLETS) await symlink('busybox', join(bin, applet));
-    this.#images.set(id, { layers, config });
+    this.#images.set(id, { layers, config, repoDigest: `registry.test/${id}@sha256:0` });
     return id;
   }
 
