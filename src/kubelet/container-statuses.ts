@@ -101,7 +101,7 @@ function withoutRecord(pod: Pod, container: Container, old: ContainerStatus | un
     imageID: '',
     ready: false,
     restartCount: old?.restartCount ?? 0,
-    state: { waiting: { reason: pod.spec.initContainers?.length ? 'PodInitializing' : 'ContainerCreating' } },
+    state: notStarted(pod),
     lastState: old?.lastState ?? {},
     ...(mounts && { volumeMounts: mounts }),
   };
@@ -170,6 +170,11 @@ function inheritedLastState(
   return old.lastState ?? {};
 }
 
+/** What a container shows that nothing is known to keep from starting. */
+function notStarted(pod: Pod): ContainerState {
+  return { waiting: { reason: pod.spec.initContainers?.length ? 'PodInitializing' : 'ContainerCreating' } };
+}
+
 function stateOf(
   input: StatusInput,
   record: ContainerRecord,
@@ -178,12 +183,7 @@ function stateOf(
   const containerID = `${input.runtimeName}://${record.id}`;
   switch (record.state) {
     case 'RUNNING':
-      if (input.starting.has(record.id))
-        return {
-          waiting: {
-            reason: input.pod.spec.initContainers?.length ? 'PodInitializing' : 'ContainerCreating',
-          },
-        };
+      if (input.starting.has(record.id)) return notStarted(input.pod);
       return { running: { startedAt: timestamp(record.startedAt) } };
     case 'EXITED':
       return {
@@ -205,9 +205,9 @@ function stateOf(
             message: 'The container could not be located when the pod was terminated',
           },
         };
-      return { waiting: {} };
+      return notStarted(input.pod);
     default:
-      return { waiting: {} };
+      return notStarted(input.pod);
   }
 }
 
