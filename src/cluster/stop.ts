@@ -1,5 +1,6 @@
 // Stopping a running cluster from another process: ask through the control socket, then see its process end.
 
+import { readFileSync } from 'node:fs';
 import { callControl } from './control.ts';
 import type { ClusterPaths } from './state.ts';
 
@@ -20,12 +21,19 @@ export async function stopCluster(
 
 /** The process is not our child, so nothing tells of its end but looking. */
 async function ended(pid: number): Promise<void> {
-  for (;;) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  try {
+    // One that has ended and that its parent has not noticed yet (a zombie) holds nothing any more.
+    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return process.platform !== 'linux'; // no /proc there; here it has just ended
   }
 }
