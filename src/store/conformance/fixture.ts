@@ -69,12 +69,12 @@ export class Recorder implements WatchHandler {
   }
 
   async until(holds: () => boolean, what: string): Promise<void> {
-    const deadline = setTimeout(() => this.#changed?.(), 10_000);
+    const deadline = setTimeout(() => this.#changed?.(), 30_000);
     const start = performance.now();
     while (!holds()) {
       assert.ok(
-        performance.now() - start < 10_000,
-        `waited 10 s for ${what}; got ${this.summary.join(', ')}`,
+        performance.now() - start < 30_000,
+        `waited 30 s for ${what}; got ${this.summary.join(', ')}`,
       );
       await new Promise<void>((resolve) => {
         this.#changed = resolve;

@@ -23,7 +23,7 @@ test(`${LANES * CRASHES} processes killed at random moments lose and double no a
   const acknowledged = await Promise.all(
     Array.from({ length: LANES }, (_, lane) => crashRepeatedly(lane + 1)),
   );
-  for (const count of acknowledged) assert.ok(count > 500, `only ${count} writes were acknowledged`);
+  for (const count of acknowledged) assert.ok(count > 200, `only ${count} writes were acknowledged`);
 });
 
 async function crashRepeatedly(seed: number): Promise<number> {
