@@ -1,7 +1,10 @@
 // Unmodified kubectl, as the test set-up unpacked it: the current one and Debian 12's, which is of 1.20.
 
 import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const peers = fileURLToPath(new URL('../../../.cache/peers/', import.meta.url));
@@ -32,6 +35,18 @@ export interface Kubectl {
   spawn(args: readonly string[]): ChildProcessWithoutNullStreams;
 }
 
+let cache: string | undefined;
+
+/** Discovery caches of all kubectls of this test process; gone with it. */
+function cacheRoot(): string {
+  if (cache === undefined) {
+    const made = mkdtempSync(join(tmpdir(), 'bh-kubectl-cache-'));
+    process.on('exit', () => rmSync(made, { recursive: true, force: true }));
+    cache = made;
+  }
+  return cache;
+}
+
 /** How long one kubectl may take before the test fails with what it printed so far. */
 const TIMEOUT_MS = 120_000;
 
@@ -43,7 +58,11 @@ export function kubectl(kubeconfig: string, version: KubectlVersion = '1.36'): K
     PATH: process.env['PATH'] ?? '',
     HOME: '/nonexistent',
     KUBECONFIG: kubeconfig,
-    KUBECACHEDIR: `${kubeconfig}.cache-${version}`,
+    KUBECACHEDIR: join(
+      cacheRoot(),
+      createHash('sha256').update(kubeconfig).digest('hex').slice(0, 12),
+      version,
+    ),
   };
   const common = version === '1.20' ? ['--cache-dir', env.KUBECACHEDIR] : [];
   const run = (
