@@ -1,10 +1,4 @@
 // The pod network of a node: bridge, addresses, masquerading and mapped host ports.
 
-export {
-  DEFAULT_BRIDGE,
-  DEFAULT_TABLE,
-  type PodNetwork,
-  type PodNetworkOptions,
-  removePodNetworkTraces,
-  startPodNetwork,
-} from './pod-network.ts';
+export { type PodNetwork, type PodNetworkOptions, startPodNetwork } from './pod-network.ts';
+export { DEFAULT_BRIDGE, DEFAULT_TABLE, removePodNetworkTraces } from './reset.ts';

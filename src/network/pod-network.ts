@@ -5,7 +5,7 @@
 // Limits: a base chain of another firewall that drops forwarded packets by policy has to let the bridge through by a
 // rule of its own (a warning names it); mapped ports are not reachable at ::1, for which Linux has no route_localnet.
 
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type Clock,
@@ -38,9 +38,11 @@ import {
   unplug,
   vethName,
 } from './bridge.ts';
-import { type Cidr, formatAddress, formatCidr, parseAddress, parseCidr } from './cidr.ts';
-import { applyRules, deleteTable, droppingChains } from './firewall.ts';
+import { type Cidr, formatAddress, formatCidr, parseAddress } from './cidr.ts';
+import { applyRules, droppingChains } from './firewall.ts';
 import { type HostPort, type Lease, LeaseStore } from './leases.ts';
+import { hostPortsOf, parsePodCidrs, parseRanges } from './requests.ts';
+import { DEFAULT_BRIDGE, DEFAULT_TABLE, removeTraces } from './reset.ts';
 import { hostPortKey, ruleset } from './ruleset.ts';
 
 export interface PodNetworkOptions extends StartOptions {
@@ -66,47 +68,6 @@ export interface PodNetwork extends PodNetworkProvider, Running {
 
 /** After this, an interface that has not gone with its namespace is deleted. */
 const LEAVE_MS = 500;
-
-export const DEFAULT_BRIDGE = 'bulkhead0';
-export const DEFAULT_TABLE = 'bulkhead';
-
-function parseRanges(texts: readonly string[], what: string): Cidr[] {
-  return texts.map((text) => {
-    const cidr = parseCidr(text);
-    if (!cidr)
-      throw new RuntimeError(
-        'InvalidArgument',
-        `"${text}" is no ${what}; write it as 10.244.0.0/24, with host bits zero`,
-      );
-    return cidr;
-  });
-}
-
-function parsePodCidrs(texts: readonly string[]): Cidr[] {
-  const cidrs = parseRanges(texts, 'pod range');
-  if (cidrs.length === 0 || cidrs.length > 2 || (cidrs.length === 2 && cidrs[0]!.family === cidrs[1]!.family))
-    throw new RuntimeError(
-      'InvalidArgument',
-      `pod ranges must be one of either IP version or one of each, not "${texts.join(',')}"`,
-    );
-  return cidrs;
-}
-
-function hostPortsOf(request: PodNetworkRequest): HostPort[] {
-  return request.portMappings
-    .filter((mapping) => mapping.hostPort > 0)
-    .map(({ protocol, hostIp, hostPort, containerPort }) => {
-      const address = hostIp && hostIp !== '0.0.0.0' && hostIp !== '::' ? hostIp : '';
-      if (address !== '' && !parseAddress(address))
-        throw new RuntimeError('InvalidArgument', `"${hostIp}" of host port ${hostPort} is no IP address`);
-      return {
-        protocol: protocol.toLowerCase() as HostPort['protocol'],
-        hostIp: address,
-        hostPort,
-        containerPort,
-      };
-    });
-}
 
 class BridgeNetwork implements PodNetwork {
   readonly ready: Promise<void>;
@@ -492,26 +453,6 @@ class BridgeNetwork implements PodNetwork {
   }
 }
 
-async function removeTraces(
-  host: HostOperations,
-  bridge: string,
-  table: string,
-  stateDirectory: string,
-): Promise<void> {
-  if (await interfaceExists(bridge)) {
-    const ports = (await portsOf(host, bridge)).filter((name) => name.startsWith('bh'));
-    await unplug(host, [...ports, bridge]);
-  }
-  // Those whose bridge somebody deleted hang on nothing and are known by their leases.
-  const leases = await readdir(join(stateDirectory, 'leases')).catch(() => []);
-  const names = leases.map((file) => vethName(file.replace(/\.json.*$/, '')));
-  const left = await Promise.all(names.map(async (name) => ((await interfaceExists(name)) ? [name] : [])));
-  await unplug(host, left.flat());
-  await deleteTable(host, table);
-  await rm(join(stateDirectory, 'leases'), { recursive: true, force: true });
-  await rm(join(stateDirectory, 'cursor.json'), { force: true });
-}
-
 /** Starts the pod network; resolves when pods can be attached. What an earlier run left is taken over. */
 export async function startPodNetwork(options: PodNetworkOptions): Promise<PodNetwork> {
   const network = new BridgeNetwork(options);
@@ -522,15 +463,4 @@ export async function startPodNetwork(options: PodNetworkOptions): Promise<PodNe
     throw error;
   }
   return network;
-}
-
-/** Removes interfaces, bridge, rules and leases without a running pod network; succeeds when there are none. */
-export async function removePodNetworkTraces(options: {
-  readonly stateDirectory: string;
-  readonly bridge?: string;
-  readonly table?: string;
-  readonly host: HostOperations;
-}): Promise<void> {
-  const { host, stateDirectory } = options;
-  await removeTraces(host, options.bridge ?? DEFAULT_BRIDGE, options.table ?? DEFAULT_TABLE, stateDirectory);
 }

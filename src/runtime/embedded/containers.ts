@@ -17,17 +17,17 @@ import {
   RuntimeError,
 } from '../cri.ts';
 import { createWithConmon, readExitFile, readPidFiles, reopenLog } from './conmon.ts';
+import { prepareContainer } from './container-creation.ts';
+import { describe, stateOf, statusOf } from './container-status.ts';
 import { messageOf, type RuntimeContext, runtimeFor, within } from './context.ts';
 import { Gate } from './gate.ts';
 import { runtimeMessage } from './oci-runtime.ts';
 import { isAlive } from './process-identity.ts';
-import { type ContainerPhase, type ContainerRecord, type SandboxRecord, writeRecord } from './records.ts';
+import { type ContainerRecord, type SandboxRecord, writeRecord } from './records.ts';
 import type { Sandboxes } from './sandboxes.ts';
-import { commandLine, containerSpec } from './spec/container-spec.ts';
-import { imageVolumes } from './spec/mounts.ts';
+import type { SpecRequest } from './spec/container-spec.ts';
 import type { OciSpec } from './spec/oci.ts';
 import { mergeResources, ociResources } from './spec/resources.ts';
-import { signalName, signalNumber } from './stop-signal.ts';
 
 const SIGKILL = 9;
 /** How long a process may take to end after SIGKILL: it may be waiting for a disk or a network file system. */
@@ -39,13 +39,6 @@ const START_HOLD_MS = 10_000;
 /** As containerd reports them. */
 const START_ERROR = { exitCode: 128, reason: 'StartError' } as const;
 const UNKNOWN_END = { exitCode: 255, reason: 'Unknown' } as const;
-
-const STATES: Readonly<Record<ContainerPhase, ContainerState>> = {
-  created: 'CREATED',
-  starting: 'CREATED',
-  running: 'RUNNING',
-  exited: 'EXITED',
-};
 
 interface Entry {
   record: ContainerRecord;
@@ -102,7 +95,7 @@ export class Containers {
   }
 
   async create(sandboxId: string, config: ContainerConfig): Promise<string> {
-    const { images, paths, clock, bootId } = this.#context;
+    const { paths } = this.#context;
     const sandbox = this.#sandboxes.ready(sandboxId);
     const name = this.#nameOf(sandboxId, config);
     const holder = this.#names.get(name);
@@ -114,65 +107,13 @@ export class Containers {
     const id = randomBytes(32).toString('hex');
     this.#names.set(name, id);
     try {
-      const [{ layers, config: image, repoDigest }] = await Promise.all([
-        images.layers(config.image),
-        images.hold(config.image, id),
-        mkdir(paths.containerState(id), { recursive: true, mode: 0o711 }),
-        mkdir(paths.bundle(id), { recursive: true, mode: 0o711 }),
-      ]);
-      // What is wrong with the configuration shows before anything is mounted.
-      commandLine(config, image);
-      const stopSignal = signalNumber(config.stopSignal || image.StopSignal || 'SIGTERM');
-      const volumes = imageVolumes(image.Volumes, config.mounts).map((path, i) => ({
-        path,
-        directory: paths.volume(id, i),
-      }));
-      const [passwd, group] = await this.#context.host.prepareRootfs({
-        target: paths.rootfs(id),
-        upper: paths.upper(id),
-        work: paths.work(id),
-        layers,
-        files: ['/etc/passwd', '/etc/group'],
-        volumes,
-      });
-      const cgroup = `${sandbox.config.cgroupParent.replace(/\/+$/, '')}/${id}`;
-      const spec = await containerSpec(
-        {
-          id,
-          sandboxId,
-          config,
-          sandbox: sandbox.config,
-          image,
-          rootfs: paths.rootfs(id),
-          passwd: passwd!.toString(),
-          group: group!.toString(),
-          files: this.#sandboxes.files(sandbox),
-          volumes,
-          namespaces: await this.#namespaces(sandbox, config),
-          cgroupsPath: cgroup,
-        },
-        this.#context.specHost,
-      );
-      await writeFile(join(paths.bundle(id), 'config.json'), JSON.stringify(spec), { mode: 0o600 });
-      const record: ContainerRecord = {
+      const record = await prepareContainer(this.#context, {
         id,
-        sandboxId,
         config,
-        ...(repoDigest !== undefined && { repoDigest }),
-        handler: sandbox.handler,
-        bootId,
-        createdAt: clock.now(),
-        startedAt: 0,
-        finishedAt: 0,
-        phase: 'created',
-        exitCode: 0,
-        reason: '',
-        message: '',
-        cgroup,
-        logPath: config.logPath ? join(sandbox.config.logDirectory, config.logPath) : '',
-        user: spec.process.user,
-        stopSignal,
-      };
+        sandbox,
+        files: this.#sandboxes.files(sandbox),
+        namespaces: this.#namespaces(sandbox, config),
+      });
       await writeRecord(paths.containerState(id), 'container', record);
       // Stopped meanwhile, the sandbox knew nothing of this container and takes no further ones.
       this.#sandboxes.ready(sandboxId);
@@ -195,15 +136,7 @@ export class Containers {
     }
   }
 
-  async #namespaces(
-    sandbox: SandboxRecord,
-    config: ContainerConfig,
-  ): Promise<{
-    readonly network?: string;
-    readonly ipc?: string;
-    readonly uts?: string;
-    readonly pid?: string;
-  }> {
+  #namespaces(sandbox: SandboxRecord, config: ContainerConfig): SpecRequest['namespaces'] {
     const { paths } = this.#context;
     const { network, ipc } = sandbox.config.namespaces;
     const wanted = config.security.namespaces;
@@ -271,7 +204,7 @@ export class Containers {
     if (record.phase !== 'running' || !record.process)
       throw new RuntimeError(
         'FailedPrecondition',
-        `container "${id}" is not running: it is in state ${STATES[record.phase]}`,
+        `container "${id}" is not running: it is in state ${stateOf(record)}`,
       );
     return record;
   }
@@ -285,7 +218,7 @@ export class Containers {
     if (entry.record.phase !== 'created' || entry.starting || entry.removing)
       throw new RuntimeError(
         'FailedPrecondition',
-        `container "${id}" cannot be started: it is ${entry.removing ? 'being removed' : `in state ${STATES[entry.record.phase]}`}`,
+        `container "${id}" cannot be started: it is ${entry.removing ? 'being removed' : `in state ${stateOf(entry.record)}`}`,
       );
     this.#sandboxes.ready(entry.record.sandboxId);
     entry.starting = this.#starts
@@ -636,20 +569,6 @@ export class Containers {
     await reopenLog(this.#context.paths.bundle(id));
   }
 
-  #describe({ id, sandboxId, config, repoDigest, phase, createdAt }: ContainerRecord): Container {
-    return {
-      id,
-      podSandboxId: sandboxId,
-      metadata: config.metadata,
-      image: config.imageReference,
-      imageId: repoDigest ?? config.image,
-      state: STATES[phase],
-      createdAt,
-      labels: config.labels,
-      annotations: config.annotations,
-    };
-  }
-
   list(
     filter: { readonly id?: string; readonly podSandboxId?: string; readonly state?: ContainerState } = {},
   ): Container[] {
@@ -664,31 +583,13 @@ export class Containers {
       const record = this.#entries.get(id)?.record;
       if (!record || (filter.podSandboxId !== undefined && record.sandboxId !== filter.podSandboxId))
         continue;
-      if (filter.state === undefined || filter.state === STATES[record.phase])
-        containers.push(this.#describe(record));
+      if (filter.state === undefined || filter.state === stateOf(record)) containers.push(describe(record));
     }
     return containers;
   }
 
   status(id: string): ContainerStatus {
-    const { record } = this.#entry(id);
-    const { config, user, process, phase } = record;
-    return {
-      ...this.#describe(record),
-      startedAt: record.startedAt,
-      finishedAt: record.finishedAt,
-      exitCode: record.exitCode,
-      reason: record.reason,
-      message: record.message,
-      mounts: config.mounts,
-      logPath: record.logPath,
-      resources: config.resources,
-      ...(phase === 'running' && {
-        user: { uid: user.uid, gid: user.gid, supplementalGroups: user.additionalGids },
-      }),
-      stopSignal: signalName(record.stopSignal),
-      pid: phase === 'running' ? (process?.pid ?? 0) : 0,
-    };
+    return statusOf(this.#entry(id).record);
   }
 
   /** Resolves when nothing is written or deleted any more. */
