@@ -29,6 +29,7 @@ const { metafile } = await build({
   metafile: true,
   legalComments: 'none',
   logLevel: 'warning',
+  define: { BULKHEAD_SOURCE: JSON.stringify(source()) },
   // Packages in CommonJS call require for Node's own modules.
   banner: {
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
@@ -49,6 +50,24 @@ for (const entry of await readdir('dist', { recursive: true, withFileTypes: true
   const path = resolve(entry.parentPath, entry.name);
   if (/\.js(\.map)?$/.test(entry.name) && !path.includes('.compile-cache') && !current.has(path))
     await rm(path);
+}
+
+/** For /version: the commit, and its date rather than today's, so that the same sources give the same bundle. */
+function source(): { commit: string; treeState: string; date: string } {
+  const [commit = '', seconds = ''] = git('log', '-1', '--format=%H %ct').split(' ');
+  if (commit === '') return { commit: '', treeState: 'archive', date: '1970-01-01T00:00:00Z' };
+  const treeState = git('status', '--porcelain', '--', 'src') === '' ? 'clean' : 'dirty';
+  return { commit, treeState, date: new Date(Number(seconds) * 1000).toISOString().replace('.000Z', 'Z') };
+}
+
+/** What git prints; '' where there is no repository, or no git. */
+function git(...args: string[]): string {
+  const { status, stdout } = spawnSync('git', args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+    env: { ...process.env, GIT_OPTIONAL_LOCKS: '0' },
+  });
+  return status === 0 ? stdout.trim() : '';
 }
 
 function run(...args: string[]): void {

@@ -80,6 +80,12 @@ describe('a cluster with real containers', { skip }, () => {
       `${memory}Ki`,
     );
     assert.match(await k('version'), /Server Version: v1\.36/);
+    const source = JSON.parse(await k('get', '--raw', '/version'));
+    assert.match(
+      `${source.gitCommit} ${source.gitTreeState}`,
+      /^([0-9a-f]{40} (clean|dirty)| archive)$/,
+      'a build says what it was made from',
+    );
   });
 
   it('merged itself into the kubeconfig that it was given', async () => {
