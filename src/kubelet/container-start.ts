@@ -196,7 +196,7 @@ export class ContainerStarter {
   async #runPostStart(job: StartJob, containerId: string): Promise<void> {
     const { pod, member, signal } = job;
     const { hooks, events, killer, clock, states } = this.#options;
-    const podIP = job.sandbox.ips[0] ?? pod.status?.hostIP ?? '';
+    const podIP = job.sandbox.ips[0] ?? this.#options.nodeIPs[0] ?? '127.0.0.1';
     try {
       const target = { pod, container: member.container, containerId, podIP };
       await hooks.run(target, member.container.lifecycle!.postStart!, signal);

@@ -252,6 +252,7 @@ export class NodeStatusManager {
     // Seeing the Node that an earlier process registered is not having registered it: its labels may be others.
     if (!this.#node || !this.#isRegistered) {
       this.#node = await this.#register(status);
+      this.#noticeReboot();
       this.#isRegistered = true;
       this.#registered.resolve(this.#node);
     } else if (comparable === this.#sent && clock.monotonic() - this.#sentAt < REPORT_MS) {
@@ -404,6 +405,14 @@ export class NodeStatusManager {
       );
     if (this.networkProblem !== '') problems.push(this.networkProblem);
     return problems;
+  }
+
+  /** Tells that the machine was started anew since its node was last seen. */
+  #noticeReboot(): void {
+    const { events, machine, nodeName } = this.#options;
+    const before = this.#node?.status?.nodeInfo?.bootID;
+    if (!before || before === machine.bootId || this.#sent !== '') return;
+    events.node('Warning', 'Rebooted', `Node ${nodeName} has been rebooted, boot id: ${machine.bootId}`);
   }
 
   #announce(type: string, status: string): void {

@@ -421,7 +421,7 @@ export class PodWorker {
     // Erased while its state was read: there is nothing left to report.
     if (this.#phase === 'gone') return this.#pod.status ?? {};
     const ended = this.#phase === 'terminated';
-    if (!ended) probes.follow(this.#pod, state, runtimeName());
+    if (!ended) probes.follow(this.#pod, state, runtimeName(), nodeIPs[0] ?? '127.0.0.1');
     const previous = statuses.get(this.uid) ?? this.#pod.status ?? {};
     const status = generateStatus({
       pod: this.#pod,

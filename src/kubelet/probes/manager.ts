@@ -205,9 +205,9 @@ export class ProbeManager implements ProbeView, ProbeResults {
   }
 
   /** Starts the probes of containers that run and ends those of containers that do not. */
-  follow(pod: Pod, state: PodRuntimeState, runtimeName: string): void {
+  follow(pod: Pod, state: PodRuntimeState, runtimeName: string, hostIP: string): void {
     const { uid } = pod.metadata;
-    const podIP = state.sandboxes[0]?.ips[0] ?? pod.status?.podIP ?? pod.status?.hostIP ?? '';
+    const podIP = pod.spec.hostNetwork ? hostIP : (state.sandboxes[0]?.ips[0] ?? '');
     const running = new Set<string>();
     for (const member of containersOf(pod)) {
       if (!PROBED.has(member.kind)) continue;

@@ -203,7 +203,7 @@ function bench(probes: Partial<Pick<Container, 'livenessProbe' | 'readinessProbe
     runs,
     verdict: 'success',
     changes: 0,
-    follow: () => manager.follow(pod, state, 'x'),
+    follow: () => manager.follow(pod, state, 'x', '127.0.0.1'),
   };
   return self;
 }

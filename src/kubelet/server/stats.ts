@@ -79,12 +79,19 @@ export interface Summary {
   readonly pods: readonly PodSummary[];
 }
 
+/** Walking a pod's directories costs; what was found is good for this long. */
+const DISK_TTL_MS = 60_000;
+
 /** Two readings closer together than this say nothing about a rate. */
 const SHORTEST_INTERVAL_MS = 1000;
 
 export class StatsReader {
   readonly #options: StatsOptions;
   readonly #cpu = new Map<string, CpuReading>();
+  readonly #disk = new Map<
+    string,
+    { readonly at: number; readonly usedBytes: number; readonly inodesUsed: number }
+  >();
 
   constructor(options: StatsOptions) {
     this.#options = options;
@@ -102,6 +109,7 @@ export class StatsReader {
       0,
     );
     for (const key of this.#cpu.keys()) if (!seen.has(key)) this.#cpu.delete(key);
+    for (const uid of this.#disk.keys()) if (!seen.has(uid)) this.#disk.delete(uid);
     return {
       node: {
         nodeName,
@@ -261,15 +269,25 @@ export class StatsReader {
   }
 
   async #podStorage(pod: Pod, written: number): Promise<{ usedBytes: number; inodesUsed: number }> {
-    const { storage } = this.#options.host;
-    if (!storage) return { usedBytes: written, inodesUsed: 0 };
-    const paths = podPaths(storage, pod);
-    const nothing = { bytes: 0, inodes: 0 };
-    const [volumes, logs] = await Promise.all([
-      storage.diskUsage(paths.volumes).catch(() => nothing),
-      storage.diskUsage(paths.logs).catch(() => nothing),
-    ]);
-    return { usedBytes: written + volumes.bytes + logs.bytes, inodesUsed: volumes.inodes + logs.inodes };
+    const { host, clock } = this.#options;
+    if (!host.storage) return { usedBytes: written, inodesUsed: 0 };
+    const { uid } = pod.metadata;
+    let disk = this.#disk.get(uid);
+    if (!disk || clock.monotonic() - disk.at >= DISK_TTL_MS) {
+      const paths = podPaths(host.storage, pod);
+      const nothing = { bytes: 0, inodes: 0 };
+      const [volumes, logs] = await Promise.all([
+        host.storage.diskUsage(paths.volumes).catch(() => nothing),
+        host.storage.diskUsage(paths.logs).catch(() => nothing),
+      ]);
+      disk = {
+        at: clock.monotonic(),
+        usedBytes: volumes.bytes + logs.bytes,
+        inodesUsed: volumes.inodes + logs.inodes,
+      };
+      this.#disk.set(uid, disk);
+    }
+    return { usedBytes: written + disk.usedBytes, inodesUsed: disk.inodesUsed };
   }
 
   #cpuStats(key: string, usage: number, now: number): CpuStats {
