@@ -1,6 +1,7 @@
 // Real pods and containers: their life, their end, and what they are allowed. Needs root, conmon and an OCI runtime.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, readlink, rename, writeFile } from 'node:fs/promises';
@@ -411,6 +412,74 @@ test('mounts are read-only, nested and recursive as asked; the root file system 
     mounts: [{ ...mount('/data', source, true), recursiveReadOnly: true }],
   });
   assert.match(twice.stderr, /Read-only/);
+});
+
+test('mounts made later propagate as asked, and not from a mount that is not shared', { skip }, async () => {
+  const { runtime, directory } = fixture;
+  const shared = join(directory, 'shared');
+  const later = join(shared, 'later');
+  await mkdir(shared);
+  const mount = (propagation: 'HOST_TO_CONTAINER' | 'BIDIRECTIONAL', hostPath = shared) =>
+    ({ containerPath: '/shared', hostPath, readonly: false, propagation }) as const;
+  const sh = (script: string): unknown => execFileSync('sh', ['-c', script], { stdio: 'pipe' });
+  sh(`mount -t tmpfs shared ${shared} && mount --make-shared ${shared} && mkdir ${later} ${shared}/back`);
+  try {
+    const pod = await fixture.pod();
+    const id = await fixture.container(pod, ['sleep', '1000'], { mounts: [mount('HOST_TO_CONTAINER')] });
+    const both = await fixture.container(pod, ['sleep', '1000'], {
+      metadata: { name: 'both', attempt: 0 },
+      logPath: 'both.log',
+      mounts: [mount('BIDIRECTIONAL')],
+      security: { privileged: true },
+    });
+    sh(`mount -t tmpfs later ${later} && touch ${later}/seen`);
+    const { stdout } = await runtime.execSync(id, ['ls', '/shared/later'], 10);
+    assert.equal(Buffer.from(stdout).toString(), 'seen\n');
+    await runtime.execSync(
+      both,
+      ['sh', '-c', 'mount -t tmpfs back /shared/back && touch /shared/back/here'],
+      10,
+    );
+    assert.ok(existsSync(join(shared, 'back/here')));
+    sh(`mount -t tmpfs private ${directory}/logs && mount --make-private ${directory}/logs`);
+    await assert.rejects(
+      runtime.createContainer(
+        pod.id,
+        fixture.containerConfig(['true'], {
+          metadata: { name: 'refused', attempt: 0 },
+          mounts: [mount('BIDIRECTIONAL', join(directory, 'logs'))],
+        }),
+        pod.config,
+      ),
+      failsWith('FailedPrecondition', /is mounted on ".*logs" but it is not a shared mount/),
+    );
+    sh(`umount ${directory}/logs`);
+    await runtime.removePodSandbox(pod.id);
+  } finally {
+    sh(`umount -R ${shared}`);
+  }
+});
+
+test('named devices are there with the access that was asked for; all are for privileged containers', {
+  skip,
+}, async () => {
+  const device = { hostPath: '/dev/kmsg', containerPath: '/dev/mine', permissions: 'w' };
+  const look =
+    '(: >> /dev/mine) && echo writable; head -c 1 /dev/mine; mknod /tmp/mem c 1 1; head -c 1 /tmp/mem; ls /dev';
+  const plain = await fixture.output(['sh', '-c', look], { devices: [device] });
+  assert.match(plain.stdout, /^writable$/m);
+  assert.match(plain.stderr, /\/dev\/mine: Operation not permitted/);
+  assert.match(plain.stderr, /\/tmp\/mem: Operation not permitted/);
+  assert.doesNotMatch(plain.stdout, /^kmsg$/m);
+  const all = await fixture.output(['ls', '/dev'], { security: { privileged: true } });
+  assert.match(all.stdout, /^kmsg$/m);
+  const refused = [
+    [{ ...device, hostPath: '/etc/hostname' }, /is no device/],
+    [{ ...device, hostPath: '/dev/no-such-device' }, /no-such-device/],
+    [{ ...device, permissions: 'x' }, /is no access/],
+  ] as const;
+  for (const [wrong, message] of refused)
+    await assert.rejects(fixture.output(['true'], { devices: [wrong] }), message);
 });
 
 test("an image's volumes hold what the image has there, with its owner, and are the container's own", {

@@ -5,7 +5,7 @@
 // itself die, its process's end is the event, and the container, which nobody watches any more, is ended.
 
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import {
@@ -18,6 +18,7 @@ import {
 } from '../cri.ts';
 import { createWithConmon, readExitFile, readPidFiles, reopenLog } from './conmon.ts';
 import { prepareContainer } from './container-creation.ts';
+import { applyResources } from './container-resources.ts';
 import { describe, stateOf, statusOf } from './container-status.ts';
 import { messageOf, type RuntimeContext, runtimeFor, within } from './context.ts';
 import { Gate } from './gate.ts';
@@ -26,8 +27,8 @@ import { isAlive } from './process-identity.ts';
 import { type ContainerRecord, type SandboxRecord, writeRecord } from './records.ts';
 import type { Sandboxes } from './sandboxes.ts';
 import type { SpecRequest } from './spec/container-spec.ts';
-import type { OciSpec } from './spec/oci.ts';
-import { mergeResources, ociResources } from './spec/resources.ts';
+import { mergeResources } from './spec/resources.ts';
+import { endStray } from './strays.ts';
 
 const SIGKILL = 9;
 /** How long a process may take to end after SIGKILL: it may be waiting for a disk or a network file system. */
@@ -485,23 +486,10 @@ export class Containers {
     await Promise.all(
       ids.map(async (id) => {
         this.#context.logger.warn({ containerId: id }, 'clearing away a container that belongs to nobody');
-        await this.#endStray(id, records.get(id));
+        await endStray(this.#context, id, records.get(id));
         await this.#discard(id);
       }),
     );
-  }
-
-  async #endStray(id: string, record: ContainerRecord | undefined): Promise<void> {
-    const { host, paths, runtimes, cgroups } = this.#context;
-    const { process, conmon } = await readPidFiles(paths.bundle(id));
-    for (const identity of [process, conmon]) if (identity) await host.kill(identity, SIGKILL);
-    if (record) await cgroups.kill(record.cgroup);
-    for (const handler of record ? [record.handler] : runtimes.keys()) {
-      // Without a record its cgroup is not known; it goes with the pod's.
-      const runtime = runtimes.get(handler);
-      if (runtime && (await runtime.knows(id))) await host.run(runtime.command('delete', '--force', id));
-    }
-    if (record) await cgroups.remove(record.cgroup);
   }
 
   /** After a restart: finds out what each container has become meanwhile, and watches those that run. */
@@ -542,26 +530,11 @@ export class Containers {
   async updateResources(id: string, resources: LinuxResources): Promise<void> {
     const entry = this.#entry(id);
     await entry.starting?.catch(() => {});
-    const { paths, host, specHost } = this.#context;
-    const { phase, config, handler } = entry.record;
-    if (phase === 'exited') throw new RuntimeError('FailedPrecondition', `container "${id}" has ended`);
-    const merged = mergeResources(config.resources, resources);
-    const configFile = join(paths.bundle(id), 'config.json');
-    if (phase === 'created') {
-      const spec = JSON.parse(await readFile(configFile, 'utf8')) as OciSpec;
-      const { devices } = spec.linux.resources;
-      const linux = { ...spec.linux, resources: { ...ociResources(merged, specHost), devices } };
-      await writeFile(configFile, JSON.stringify({ ...spec, linux }), { mode: 0o600 });
-    } else {
-      const file = join(paths.bundle(id), 'resources.json');
-      await writeFile(file, JSON.stringify(ociResources(resources, specHost)), { mode: 0o600 });
-      const { exitCode, stderr } = await host.run(
-        runtimeFor(this.#context, handler).command('update', '--resources', file, id),
-      );
-      if (exitCode !== 0)
-        throw new RuntimeError('Internal', `OCI runtime update failed: ${runtimeMessage(stderr.toString())}`);
-    }
-    await this.#update(entry, { config: { ...entry.record.config, resources: merged } });
+    await applyResources(this.#context, entry.record, resources);
+    const { config } = entry.record;
+    await this.#update(entry, {
+      config: { ...config, resources: mergeResources(config.resources, resources) },
+    });
   }
 
   async reopenLog(id: string): Promise<void> {
