@@ -2,7 +2,8 @@
 // started years ago. What it is follows from the settings in its state directory and from what lies there.
 
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createLogger, type Logger } from '../component/index.ts';
 import { type HostOperations, startHostOperations } from '../host/index.ts';
 import { removePodNetworkTraces } from '../network/index.ts';
@@ -54,9 +55,20 @@ export async function removeEverything(paths: ClusterPaths): Promise<ResetResult
     left.push(...mounted.map((path) => `${path} is still mounted; its directory was left alone`));
   else {
     await attempt(paths.run, () => rm(paths.run, { recursive: true, force: true }));
-    await attempt(paths.state, () => rm(paths.state, { recursive: true, force: true }));
+    await attempt(paths.state, () => removeDirectory(paths.state));
   }
   return { left };
+}
+
+/** With all that is in it; a mount point stays, empty, to whoever mounted it. */
+async function removeDirectory(directory: string): Promise<void> {
+  if (!existsSync(directory)) return;
+  for (const name of await readdir(directory)) {
+    await rm(join(directory, name), { recursive: true, force: true });
+  }
+  await rmdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EBUSY') throw error;
+  });
 }
 
 async function removeNode(

@@ -94,7 +94,7 @@ export class StateError extends Error {
 }
 
 /** What else may lie in a state directory: where images are unpacked for an import, and what a mount brings along. */
-const ALSO_OURS = ['work', 'cluster.json.new', 'lost+found'];
+const ALSO_OURS = ['work', 'cluster.json.new', 'admin.kubeconfig.new', 'lost+found'];
 
 /**
  * What in the state directory is none of ours. A directory with such entries and without settings belongs to somebody

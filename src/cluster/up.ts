@@ -2,7 +2,7 @@
 // stands on is there.
 
 import { existsSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { defaultVersion } from '../apiserver/index.ts';
 import { resources } from '../client/index.ts';
 import { createLogger, type Logger, type LogLevel, systemClock } from '../component/index.ts';
@@ -11,7 +11,13 @@ import { type ClusterCertificates, clusterCertificates } from './certificates.ts
 import { type ControlHandler, serveControl } from './control.ts';
 import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
 import { imageHandlers, imageOperations } from './image-operations.ts';
-import { type KubeconfigEntry, type MergeResult, mergeKubeconfig, renderKubeconfig } from './kubeconfig.ts';
+import {
+  type KubeconfigEntry,
+  KubeconfigError,
+  type MergeResult,
+  mergeKubeconfig,
+  renderKubeconfig,
+} from './kubeconfig.ts';
 import {
   defaultNodeName,
   firstAddress,
@@ -359,11 +365,27 @@ async function writeKubeconfigs(
   options: UpOptions,
   entry: KubeconfigEntry,
 ): Promise<MergeResult | undefined> {
-  const { kubeconfig } = options.paths;
-  await rm(kubeconfig, { force: true });
-  await writeFile(kubeconfig, renderKubeconfig(entry), { mode: 0o600 });
+  await keepFile(options.paths.kubeconfig, renderKubeconfig(entry));
   if (options.kubeconfig === 'none') return undefined;
-  return mergeKubeconfig(options.kubeconfig ?? userKubeconfig(), entry);
+  try {
+    return await mergeKubeconfig(options.kubeconfig ?? userKubeconfig(), entry);
+  } catch (error) {
+    if (!(error instanceof KubeconfigError)) throw error;
+    throw new KubeconfigError(
+      `${error.message}\nMend it, or leave it alone: bulkhead up --kubeconfig none (or another FILE)`,
+    );
+  }
+}
+
+/** Written only when it changes, and whole or not at all: a start on a full disk goes on with the file that is there. */
+async function keepFile(path: string, content: string): Promise<void> {
+  const before = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (before === content) return;
+  await writeFile(`${path}.new`, content, { mode: 0o600 });
+  await rename(`${path}.new`, path);
 }
 
 async function clusterStatus(cluster: {

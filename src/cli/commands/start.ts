@@ -47,18 +47,14 @@ each pod. Afterwards the cluster runs on. The options are those of bulkhead up.`
       );
     step(fresh ? `cluster ready at ${status.url}` : `the cluster runs already, at ${status.url}`);
 
-    const [image] = await withBusyboxRoot(
-      (request) => withImages(paths, (images) => images['image-import'](request)),
-      DEMO_IMAGE,
-    );
-    step(`image ${image?.tags[0]} made from Debian's busybox (${image?.id.slice(7, 19)})`);
+    step(await ensureImage(paths));
 
     const config = loadKubeconfig({ path: paths.kubeconfig });
     await using transport = httpsTransport(config.transport);
     await using client = createClient(transport);
     await apply(client, resources.configMaps, page);
     await apply(client, resources.deployments, deployment);
-    step(`deployment ${DEMO_NAME} created with ${DEMO_REPLICAS} replicas`);
+    step(`deployment ${DEMO_NAME} applied with ${DEMO_REPLICAS} replicas`);
 
     const pods = await readyPods(client);
     step(`${pods.length} pods ready`);
@@ -89,6 +85,17 @@ async function ensureRunning(paths: ClusterPaths): Promise<{ status: ClusterStat
   }
   const args = process.argv.slice(3);
   return { status: await startDetached(paths, ['up', ...args]), fresh: true };
+}
+
+/** Makes the image the first time; resolves with what is to be said of it. */
+async function ensureImage(paths: ClusterPaths): Promise<string> {
+  const present = await withImages(paths, (images) => images['image-list']());
+  if (present.some(({ names }) => names.includes(DEMO_IMAGE))) return `image ${DEMO_IMAGE} is here`;
+  const [image] = await withBusyboxRoot(
+    (request) => withImages(paths, (images) => images['image-import'](request)),
+    DEMO_IMAGE,
+  );
+  return `image ${image?.tags[0]} made from Debian's busybox (${image?.id.slice(7, 19)})`;
 }
 
 async function apply<T extends KubeObject>(

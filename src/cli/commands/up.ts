@@ -195,7 +195,11 @@ export async function runInForeground(
         note(`${style.green('✔')} ${step.name.padEnd(13)} ${step.detail} ${style.dim(seconds(begun))}`),
     },
     (request) => stop.resolve(request),
-  );
+  ).catch((error: Error) => {
+    // Also by this way, because the log may lie on the very disk that is full.
+    process.send?.({ failed: error.message });
+    throw error;
+  });
   started = true;
   let code = 0;
   try {
@@ -214,6 +218,11 @@ export async function runInForeground(
   return code;
 }
 
+/** What the process in the background says when it could not start. */
+function isFailure(message: unknown): message is { readonly failed: string } {
+  return typeof message === 'object' && message !== null && 'failed' in message;
+}
+
 /** Starts this program once more, in the background, and waits until it is ready or has failed. */
 export async function startDetached(paths: ClusterPaths, args: readonly string[]): Promise<ClusterStatus> {
   await mkdir(paths.state, { recursive: true, mode: 0o700 });
@@ -225,11 +234,10 @@ export async function startDetached(paths: ClusterPaths, args: readonly string[]
     stdio: ['ignore', log, log, 'ipc'],
     env: { ...process.env, NO_COLOR: '1' },
   });
-  const outcome = await Promise.race([
-    once(child, 'message').then(() => 'ready' as const),
-    once(child, 'exit').then(() => 'ended' as const),
-  ]);
-  if (outcome === 'ended') {
+  const [outcome] = (await Promise.race([once(child, 'message'), once(child, 'exit')])) as [unknown];
+  if (isFailure(outcome))
+    throw new CommandError(`the cluster did not start; ${paths.log} tells more.\n${outcome.failed}`);
+  if (typeof outcome === 'number' || outcome === null) {
     const said = (await readFile(paths.log)).subarray(before).toString('utf8').trim().split('\n');
     throw new CommandError(
       `the cluster did not start; the end of ${paths.log} says:\n${said.slice(-12).join('\n')}`,

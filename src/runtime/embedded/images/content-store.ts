@@ -162,9 +162,13 @@ export class ContentStore {
             `what came for ${digest} is not it: ${have} bytes with digest ${found}`,
           );
         }
-        await file.datasync();
+        await file.datasync().catch(diskError);
         await rename(partial, this.path(digest));
         return have;
+      } catch (error) {
+        // A transfer that filled the disk is not gone on with: everybody else needs the space.
+        if (error instanceof RuntimeError && isDiskFull(error.cause)) await rm(partial, { force: true });
+        throw error;
       } finally {
         await file.close();
       }
@@ -241,8 +245,13 @@ async function hashFile(path: string, hash: Hash): Promise<number> {
   return size;
 }
 
+function isDiskFull(error: unknown): boolean {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
+
 function diskError(error: NodeJS.ErrnoException): never {
-  if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
+  if (isDiskFull(error)) {
     throw new RuntimeError('Unavailable', 'no space left for images: free some on the disk that holds them', {
       cause: error,
     });

@@ -86,6 +86,22 @@ describe('image store', () => {
       assert.ok(hidden.isCharacterDevice() && hidden.rdev === 0);
     });
 
+    it('gives the space back when the disk is full', { skip: isRoot ? false : 'needs root' }, async () => {
+      await store[Symbol.asyncDispose]();
+      const images = join(directory, 'images');
+      assert.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', images]).status, 0);
+      try {
+        await using registry = await startTestRegistry();
+        registry.push('team/app', 'v1', testImage([base], { compression: 'none' }));
+        await using small = await open();
+        await assert.rejects(small.pullImage(`${registry.host}/team/app:v1`), /no space left for images/);
+        assert.deepEqual(await onDisk('content/ingest'), []);
+      } finally {
+        assert.equal(spawnSync('umount', [images]).status, 0);
+        store = await open();
+      }
+    });
+
     it('by digest, by tag and digest, and through an index the part for this machine', async () => {
       await using registry = await startTestRegistry();
       const image = simple();
