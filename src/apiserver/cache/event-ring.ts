@@ -1,6 +1,6 @@
 // The recent past of one resource: its last changes in order, each with a sequence number, so that a watcher can
 // start at an older revision or catch up after a pause. Older changes fall out once they are both beyond the least
-// number kept and older than a bookmark interval, or when there are simply too many of them.
+// number kept and older than a bookmark interval, or when there are simply too many of them, or too large ones.
 
 import type { StoredObject } from './stored-object.ts';
 
@@ -10,6 +10,8 @@ export class Change {
   readonly revision: number;
   /** When the cache heard of it, on the monotonic clock, in ms. */
   readonly heard: number;
+  /** About what it holds in memory; a state that two changes share counts in both, as their encoded events are two. */
+  readonly bytes: number;
   /** The object after the change; undefined when it was deleted. */
   readonly current: StoredObject | undefined;
   /** The object before the change; undefined when it was created (or its past was compacted away). */
@@ -30,6 +32,7 @@ export class Change {
     this.heard = heard;
     this.current = current;
     this.previous = previous;
+    this.bytes = (current?.bytes.length ?? 0) + (previous?.bytes.length ?? 0);
   }
 
   /** What a DELETED event shows: the last state that the watcher was to know of, under the revision of the change. */
@@ -46,7 +49,11 @@ export interface EventRingLimits {
   readonly keepMs: number;
   /** Never more than this many. */
   readonly most: number;
+  /** Never more than these bytes in all, but always the last change; 64 MiB when absent. */
+  readonly mostBytes?: number;
 }
+
+const MOST_BYTES = 64 * 1024 * 1024;
 
 export const defaultRingLimits: EventRingLimits = { least: 1_000, keepMs: 75_000, most: 100_000 };
 
@@ -56,6 +63,7 @@ export class EventRing {
   #slots: (Change | undefined)[] = new Array(64).fill(undefined);
   #first = 0;
   #next = 0;
+  #bytes = 0;
   /** Every change after this revision is here. */
   #completeAfter: number;
 
@@ -90,8 +98,9 @@ export class EventRing {
 
   /** Returns the change's sequence number. */
   push(change: Change): number {
-    const { least, keepMs, most } = this.#limits;
+    const { least, keepMs, most, mostBytes = MOST_BYTES } = this.#limits;
     let length = this.#next - this.#first;
+    for (; length > 0 && this.#bytes + change.bytes > mostBytes; length--) this.#dropOldest();
     while (length > 0 && length >= least) {
       if (length < most && this.at(this.#first).heard > change.heard - keepMs) break;
       this.#dropOldest();
@@ -99,6 +108,7 @@ export class EventRing {
     }
     if (length === this.#slots.length) this.#grow();
     this.#slots[this.#next & (this.#slots.length - 1)] = change;
+    this.#bytes += change.bytes;
     return this.#next++;
   }
 
@@ -117,7 +127,9 @@ export class EventRing {
 
   #dropOldest(): void {
     const slot = this.#first & (this.#slots.length - 1);
-    this.#completeAfter = this.#slots[slot]!.revision;
+    const { revision, bytes } = this.#slots[slot]!;
+    this.#completeAfter = revision;
+    this.#bytes -= bytes;
     this.#slots[slot] = undefined;
     this.#first++;
   }

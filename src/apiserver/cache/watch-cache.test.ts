@@ -208,6 +208,17 @@ test('the ring keeps the least number however old, and no more than the most how
   assert.equal(ring.after(1_000), ring.next);
 });
 
+test('the ring keeps no more bytes than it may, but always the last change', () => {
+  const { bytes: each } = change(10);
+  const ring = new EventRing(0, { least: 100, keepMs: 100, most: 100, mostBytes: 3 * each });
+  for (let i = 10; i <= 50; i++) ring.push(change(i));
+  assert.equal(ring.next - ring.first, 3);
+  assert.equal(ring.completeAfter, 47);
+  const small = new EventRing(0, { least: 100, keepMs: 100, most: 100, mostBytes: each - 1 });
+  for (let i = 10; i <= 15; i++) small.push(change(i));
+  assert.equal(small.next - small.first, 1);
+});
+
 test('the ring grows past its first size without losing anything', () => {
   const ring = new EventRing(0);
   for (let i = 1; i <= 900; i++) ring.push(change(i));
