@@ -99,6 +99,9 @@ function isSystemError(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error && ('path' in error || 'address' in error);
 }
 
+// What cannot be said, for the log of a cluster in the background lies on a full disk, is no reason to end.
+process.stderr.on('error', () => {});
+
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {

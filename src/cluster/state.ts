@@ -140,9 +140,13 @@ export async function openState(
   const kept = parseSettings(text, paths);
   for (const [key, value] of Object.entries(given) as [keyof ClusterSettings, unknown][]) {
     if (value === undefined || kept[key] === value) continue;
+    const instead =
+      key === 'mode'
+        ? `Start it ${kept.mode === 'simulated' ? 'with' : 'without'} --simulate`
+        : 'Start it without that option';
     throw new StateError(
       `the cluster in ${paths.state} was made with ${key} ${kept[key]}, which cannot become ${value}.\n` +
-        `Start it without that option, use another --state-dir, or remove the old cluster with: bulkhead reset`,
+        `${instead}, use another --state-dir, or remove the old cluster with: bulkhead reset`,
     );
   }
   return kept;
