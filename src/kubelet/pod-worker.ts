@@ -450,7 +450,9 @@ function concerns(before: Pod, after: Pod): boolean {
   const b = after.metadata;
   if (a.generation !== b.generation || a.deletionTimestamp !== b.deletionTimestamp) return true;
   if (a.deletionGracePeriodSeconds !== b.deletionGracePeriodSeconds) return true;
-  if (before.spec !== after.spec && JSON.stringify(before.spec) !== JSON.stringify(after.spec)) return true;
+  // The server counts changes of the spec in the generation; only where it does not are specs compared.
+  const counted = a.generation !== undefined;
+  if (!counted && JSON.stringify(before.spec) !== JSON.stringify(after.spec)) return true;
   const rest = (pod: Pod): string =>
     JSON.stringify([
       pod.metadata.labels,

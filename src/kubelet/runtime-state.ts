@@ -70,15 +70,18 @@ export class RuntimeStateCache {
 
   /** The pod's state as of the last event; reads it from the runtime when something happened since. */
   async get(podUid: string): Promise<PodRuntimeState> {
-    const known = this.#states.get(podUid);
-    if (known) return known;
-    const reading = this.#read(podUid);
-    this.#states.set(podUid, reading);
-    try {
-      return await reading;
-    } catch (error) {
-      if (this.#states.get(podUid) === reading) this.#states.delete(podUid);
-      throw error;
+    for (;;) {
+      const reading = this.#states.get(podUid) ?? this.#read(podUid);
+      this.#states.set(podUid, reading);
+      try {
+        const state = await reading;
+        // Something happened while it was read: an older state must not come out after a newer one.
+        if (this.#states.get(podUid) === reading) return state;
+      } catch (error) {
+        if (this.#states.get(podUid) !== reading) continue;
+        this.#states.delete(podUid);
+        throw error;
+      }
     }
   }
 
