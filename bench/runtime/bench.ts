@@ -116,10 +116,10 @@ async function measure(
   ): Promise<{ readonly pod: string; readonly config: PodSandboxConfig }> => {
     const config = podConfig(directory, index);
     await cgroups.create(config.cgroupParent, { cpuShares: 102 });
-    return { config, pod: await timed('runPodSandbox', () => runtime.runPodSandbox(config, '')) };
+    return { config, pod: await timed(what, () => runtime.runPodSandbox(config, '')) };
   };
   for (let round = 0; round < ROUNDS; round++) {
-    const { pod, config } = await podOf(round);
+    const { pod, config } = await podOf(round, 'runPodSandbox');
     const started = performance.now();
     const id = await timed('createContainer', () => runtime.createContainer(pod, container, config));
     await timed('startContainer', () => runtime.startContainer(id));
@@ -156,7 +156,7 @@ async function measure(
   await timed(`${AT_ONCE} pods at once, all running`, () =>
     Promise.all(
       Array.from({ length: AT_ONCE }, async (_, i) => {
-        const { pod, config } = await podOf(ROUNDS + i);
+        const { pod, config } = await podOf(ROUNDS + i, `runPodSandbox, ${AT_ONCE} at once`);
         await runtime.startContainer(await runtime.createContainer(pod, container, config));
       }),
     ),
