@@ -113,6 +113,7 @@ async function measure(
   );
   const podOf = async (
     index: number,
+    what: string,
   ): Promise<{ readonly pod: string; readonly config: PodSandboxConfig }> => {
     const config = podConfig(directory, index);
     await cgroups.create(config.cgroupParent, { cpuShares: 102 });
