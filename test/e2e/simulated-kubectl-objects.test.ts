@@ -1,4 +1,4 @@
-// kubectl on objects of all kinds: create, read, change, delete, and what it shows of them.
+// kubectl makes objects of all kinds and shows them: create, apply, get, describe.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -25,13 +25,6 @@ const rows = (table: string): string[][] =>
     .trimEnd()
     .split('\n')
     .map((line) => line.split(/\s{2,}/));
-/** The exit code and standard error of a call that must fail. */
-async function refusal(kubectlOf: Kubectl, ...args: string[]): Promise<string> {
-  const { code, stderr, stdout } = await kubectlOf.run(args);
-  assert.notEqual(code, 0, `kubectl ${args.join(' ')} succeeded: ${stdout}`);
-  return stderr.trim();
-}
-
 const configMap = (extra = ''): string =>
   `apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\n  namespace: demo\ndata:\n  colour: blue\n${extra}`;
 
@@ -94,7 +87,7 @@ describe('kubectl create', () => {
       'policy.yaml',
       'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny}\nspec: {podSelector: {}}\n',
     );
-    const text = await refusal(kubectl, 'create', '-f', policy);
+    const text = await kubectl.refused('create', '-f', policy);
     assert.match(
       text,
       /\(Forbidden\).*networkpolicies.*"deny" is forbidden: this version of Bulkhead does not enforce network policies/,
@@ -104,12 +97,12 @@ describe('kubectl create', () => {
   it('judges unknown and duplicate fields as --validate says', async () => {
     const path = await sim.file('bad.yaml', configMap('datum:\n  a: b\ndata:\n  colour: red\n'));
     assert.match(
-      await refusal(kubectl, 'create', '-f', path),
+      await kubectl.refused('create', '-f', path),
       /error converting YAML to JSON|unknown field "datum"/,
     );
     const unknown = await sim.file('unknown.yaml', configMap('datum:\n  a: b\n'));
     assert.match(
-      await refusal(kubectl, 'create', '--validate=strict', '-f', unknown),
+      await kubectl.refused('create', '--validate=strict', '-f', unknown),
       /\(BadRequest\).*strict decoding error: unknown field "datum"$/,
     );
     const { code, stderr } = await kubectl.run(['create', '--validate=warn', '-f', unknown]);
@@ -122,7 +115,7 @@ describe('kubectl create', () => {
     });
     assert.equal(await inDemo('get', 'configmap', 'settings', '-o', 'jsonpath={.datum}'), '');
     assert.match(
-      await refusal(oldKubectl, 'apply', '-f', unknown),
+      await oldKubectl.refused('apply', '-f', unknown),
       /unknown field "datum" in io.k8s.api.core.v1.ConfigMap/,
     );
     await inDemo('delete', 'configmap', 'settings');
@@ -139,7 +132,7 @@ describe('kubectl create', () => {
       'configmap/settings created (dry run)\n',
     );
     assert.match(
-      await refusal(kubectl, '-n', 'demo', 'get', 'configmap', 'settings'),
+      await kubectl.refused('-n', 'demo', 'get', 'configmap', 'settings'),
       /\(NotFound\): configmaps "settings" not found/,
     );
   });
@@ -149,7 +142,7 @@ describe('kubectl create', () => {
       'pod.yaml',
       'apiVersion: v1\nkind: Pod\nmetadata: {name: UPPER}\nspec: {containers: [{name: a}], restartPolicy: Sometimes}\n',
     );
-    const text = await refusal(kubectl, 'create', '-f', path);
+    const text = await kubectl.refused('create', '-f', path);
     assert.match(text, /^The Pod "UPPER" is invalid: \n/);
     assert.match(text, /\* metadata\.name: Invalid value: "UPPER": a lowercase RFC 1123 subdomain must/);
     assert.match(text, /\* spec\.containers\[0\]\.image: Required value/);
@@ -287,7 +280,7 @@ describe('kubectl get', () => {
     assert.equal(await names(`--field-selector=spec.nodeName=${node},metadata.name=alone`), 1);
     assert.equal(await names('--field-selector=status.phase!=Running'), 0);
     assert.match(
-      await refusal(kubectl, 'get', 'pods', '--field-selector=spec.colour=red'),
+      await kubectl.refused('get', 'pods', '--field-selector=spec.colour=red'),
       /\(BadRequest\): Unable to find "\/v1, Resource=pods" that match label selector "", field selector "spec.colour=red": field label not supported: spec.colour/,
     );
     const sorted = rows(
@@ -299,17 +292,17 @@ describe('kubectl get', () => {
 
   it('says what is not there', async () => {
     assert.equal(
-      await refusal(kubectl, 'get', 'pod', 'nobody'),
+      await kubectl.refused('get', 'pod', 'nobody'),
       'Error from server (NotFound): pods "nobody" not found',
     );
     assert.match(
-      await refusal(kubectl, 'get', 'gadgets'),
+      await kubectl.refused('get', 'gadgets'),
       /the server doesn't have a resource type "gadgets"/,
     );
     assert.equal((await kubectl.run(['get', 'pods'])).stderr, 'No resources found in default namespace.\n');
-    assert.match(await refusal(kubectl, 'top', 'nodes'), /Metrics API not available/);
+    assert.match(await kubectl.refused('top', 'nodes'), /Metrics API not available/);
     assert.equal(
-      await refusal(kubectl, 'get', '--raw', '/nowhere'),
+      await kubectl.refused('get', '--raw', '/nowhere'),
       'Error from server (NotFound): the server could not find the requested resource',
     );
   });
@@ -386,235 +379,5 @@ describe('kubectl describe', () => {
     const table = rows(await inDemo('get', 'events', '--field-selector=reason=ScalingReplicaSet'));
     assert.deepEqual(table[0], ['LAST SEEN', 'TYPE', 'REASON', 'OBJECT', 'MESSAGE']);
     assert.equal(table[1]?.[3], 'deployment/web');
-  });
-});
-
-describe('kubectl changes objects', () => {
-  before(async () => {
-    await kubectl('apply', '-f', await sim.file('change.yaml', configMap()));
-  });
-  const data = () => inDemo('get', 'configmap', 'settings', '-o', 'jsonpath={.data}');
-
-  it('label and annotate refuse to overwrite unless told to', async () => {
-    assert.equal(await inDemo('label', 'configmap', 'settings', 'a=b'), 'configmap/settings labeled\n');
-    assert.match(
-      await refusal(kubectl, '-n', 'demo', 'label', 'configmap', 'settings', 'a=c'),
-      /'a' already has a value \(b\), and --overwrite is false/,
-    );
-    await inDemo('label', 'configmap', 'settings', 'a=c', '--overwrite');
-    assert.equal(await inDemo('label', 'configmap', 'settings', 'a-'), 'configmap/settings unlabeled\n');
-    await inDemo('annotate', 'configmap', 'settings', 'note=x');
-    assert.match(await inDemo('annotate', 'configmap', 'settings', '--list'), /^note=x$/m);
-    assert.match(
-      await refusal(
-        kubectl,
-        '-n',
-        'demo',
-        'patch',
-        'configmap',
-        'settings',
-        '-p',
-        '{"metadata":{"labels":{"bad":"_value_"}}}',
-      ),
-      /^The ConfigMap "settings" is invalid: metadata.labels: Invalid value: "_value_": a valid label must be an empty string or consist of alphanumeric characters/,
-    );
-  });
-
-  it('patch takes JSON patches, merge patches and strategic merge patches', async () => {
-    const patch = (type: string, text: string) =>
-      inDemo('patch', 'configmap', 'settings', `--type=${type}`, '-p', text);
-    assert.equal(
-      await patch(
-        'json',
-        '[{"op":"add","path":"/data/a","value":"1"},{"op":"test","path":"/data/a","value":"1"}]',
-      ),
-      'configmap/settings patched\n',
-    );
-    await patch('merge', '{"data":{"a":null,"b":"2"}}');
-    await patch('strategic', '{"data":{"c":"3"}}');
-    assert.equal(await patch('strategic', '{"data":{"c":"3"}}'), 'configmap/settings patched (no change)\n');
-    assert.equal(await data(), '{"b":"2","c":"3","colour":"blue"}');
-    assert.match(
-      await refusal(
-        kubectl,
-        '-n',
-        'demo',
-        'patch',
-        'configmap',
-        'settings',
-        '--type=json',
-        '-p',
-        '[{"op":"test","path":"/data/b","value":"no"}]',
-      ),
-      /The request is invalid/,
-    );
-    // Containers are merged by name, so that one can be changed without repeating it.
-    await inDemo(
-      'patch',
-      'deployment',
-      'web',
-      '-p',
-      '{"spec":{"template":{"spec":{"containers":[{"name":"nginx","image":"nginx:2"},{"name":"side","image":"busybox"}]}}}}',
-    );
-    assert.equal(
-      await inDemo('get', 'deployment', 'web', '-o', 'jsonpath={.spec.template.spec.containers[*].image}'),
-      'nginx:2 busybox',
-    );
-    await inDemo(
-      'patch',
-      'deployment',
-      'web',
-      '-p',
-      '{"spec":{"template":{"spec":{"containers":[{"name":"side","$patch":"delete"}]}}}}',
-    );
-    assert.equal(
-      await inDemo('get', 'deployment', 'web', '-o', 'jsonpath={.spec.template.spec.containers[*].image}'),
-      'nginx:2',
-    );
-    await inDemo(
-      'patch',
-      'deployment',
-      'web',
-      '--subresource=scale',
-      '--type=merge',
-      '-p',
-      '{"spec":{"replicas":1}}',
-    );
-    assert.equal(await inDemo('get', 'deployment', 'web', '-o', 'jsonpath={.spec.replicas}'), '1');
-  });
-
-  it('edit applies what the editor wrote, and says why it cannot', async () => {
-    const editor = async (script: string) => {
-      const path = await sim.file('editor.sh', `#!/bin/sh\n${script}\n`);
-      return `sh ${path}`;
-    };
-    const edit = async (script: string) =>
-      kubectl.run(['-n', 'demo', 'edit', 'configmap', 'settings'], undefined, {
-        KUBE_EDITOR: await editor(script),
-      });
-    assert.equal(
-      (await edit('sed -i "s/colour: blue/colour: red/" "$1"')).stdout,
-      'configmap/settings edited\n',
-    );
-    assert.match(await data(), /"colour":"red"/);
-    assert.match((await edit('true')).stderr + (await edit('true')).stdout, /no changes made|Edit cancelled/);
-    const renamed = await edit('sed -i "s/name: settings/name: other/" "$1"');
-    assert.deepEqual(
-      [renamed.code, /At least one of apiVersion, kind and name was changed/.test(renamed.stderr)],
-      [1, true],
-    );
-  });
-
-  it('replace needs the object, unless forced to make it anew', async () => {
-    const path = await sim.file('replace.yaml', configMap('  extra: yes please\n'));
-    assert.equal(await kubectl('replace', '-f', path), 'configmap/settings replaced\n');
-    assert.equal(await data(), '{"colour":"blue","extra":"yes please"}');
-    const uid = () => inDemo('get', 'configmap', 'settings', '-o', 'jsonpath={.metadata.uid}');
-    const old = await uid();
-    await kubectl('replace', '--force', '-f', path);
-    assert.notEqual(await uid(), old);
-    await inDemo('delete', 'configmap', 'settings');
-    assert.match(
-      await refusal(kubectl, 'replace', '-f', path),
-      /\(NotFound\).*configmaps "settings" not found/,
-    );
-    const stale = await sim.file(
-      'stale.yaml',
-      configMap().replace('  namespace', '  resourceVersion: "1"\n  namespace'),
-    );
-    await kubectl('create', '-f', path);
-    assert.match(
-      await refusal(kubectl, 'replace', '-f', stale),
-      /\(Conflict\).*Operation cannot be fulfilled on configmaps "settings": the object has been modified; please apply your changes to the latest version and try again/,
-    );
-  });
-});
-
-describe('kubectl delete', () => {
-  const make = async (...names: string[]) => {
-    for (const name of names) {
-      await inDemo('create', 'configmap', name);
-      await inDemo('label', 'configmap', name, 'kill=me');
-    }
-  };
-
-  it('deletes by name, by label and all', async () => {
-    await make('x1', 'x2', 'x3');
-    assert.equal(await inDemo('delete', 'configmap', 'x1'), 'configmap "x1" deleted from demo namespace\n');
-    assert.match(await inDemo('delete', 'configmap', '-l', 'kill=me'), /"x2" deleted.*\n.*"x3" deleted/);
-    assert.equal(await inDemo('delete', 'configmap', 'x1', '--ignore-not-found'), '');
-    assert.match(
-      await refusal(kubectl, '-n', 'demo', 'delete', 'configmap', 'x1'),
-      /\(NotFound\): configmaps "x1" not found/,
-    );
-    await kubectl('create', 'namespace', 'full');
-    await kubectl('-n', 'full', 'create', 'configmap', 'a');
-    await kubectl('-n', 'full', 'create', 'secret', 'generic', 'b');
-    const text = await kubectl('-n', 'full', 'delete', 'configmap,secret', '--all');
-    assert.match(text, /configmap "a" deleted[\s\S]*secret "b" deleted/);
-    await kubectl('delete', 'namespace', 'full', '--timeout=20s');
-    assert.match(await refusal(kubectl, 'get', 'namespace', 'full'), /NotFound/);
-  });
-
-  it('waits for finalizers, or does not', async () => {
-    await inDemo('create', 'configmap', 'held');
-    await inDemo('patch', 'configmap', 'held', '-p', '{"metadata":{"finalizers":["example.com/hold"]}}');
-    await inDemo('delete', 'configmap', 'held', '--wait=false');
-    assert.match(
-      await inDemo('get', 'configmap', 'held', '-o', 'jsonpath={.metadata.deletionTimestamp}'),
-      /^\d{4}-/,
-    );
-    const gone = inDemo('wait', '--for=delete', 'configmap/held', '--timeout=20s');
-    await inDemo(
-      'patch',
-      'configmap',
-      'held',
-      '--type=json',
-      '-p',
-      '[{"op":"remove","path":"/metadata/finalizers"}]',
-    );
-    await gone; // prints nothing when it was gone before it looked
-    assert.match(await refusal(kubectl, '-n', 'demo', 'get', 'configmap', 'held'), /NotFound/);
-  });
-
-  it('takes a pod away at once when forced', async () => {
-    await inDemo('run', 'stubborn', '--image=busybox', '--annotations=simulation.bulkhead.dev/stop-delay=1h');
-    await inDemo('wait', '--for=condition=Ready', 'pod/stubborn', '--timeout=20s');
-    await inDemo('delete', 'pod', 'stubborn', '--wait=false', '--grace-period=3600');
-    assert.match(await inDemo('get', 'pod', 'stubborn'), /Terminating/);
-    const { stdout, stderr } = await kubectl.run([
-      '-n',
-      'demo',
-      'delete',
-      'pod',
-      'stubborn',
-      '--grace-period=0',
-      '--force',
-    ]);
-    assert.match(stderr, /Immediate deletion does not wait for confirmation/);
-    assert.match(stdout, /pod "stubborn" force deleted/);
-    assert.match(await refusal(kubectl, '-n', 'demo', 'get', 'pod', 'stubborn'), /NotFound/);
-  });
-
-  it('cascades as it is told', async () => {
-    const replicaSet = (name: string) =>
-      `apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: ${name}, namespace: demo}\nspec:\n  replicas: 2\n  selector: {matchLabels: {rs: ${name}}}\n  template:\n    metadata: {labels: {rs: ${name}}}\n    spec: {containers: [{name: c, image: busybox}]}\n`;
-    const pods = async (name: string) =>
-      (await inDemo('get', 'pods', '-l', `rs=${name}`, '-o', 'name')).split('\n').length - 1;
-    for (const [mode, left] of [
-      ['background', 0],
-      ['foreground', 0],
-      ['orphan', 2],
-    ] as const) {
-      await kubectl('apply', '-f', await sim.file('rs.yaml', replicaSet(mode)));
-      await inDemo('wait', '--for=jsonpath={.status.readyReplicas}=2', `rs/${mode}`, '--timeout=20s');
-      await inDemo('delete', 'rs', mode, `--cascade=${mode}`, '--timeout=20s');
-      await eventually(`${left} pods`, async () => assert.equal(await pods(mode), left));
-    }
-    const [owners] = [
-      await inDemo('get', 'pods', '-l', 'rs=orphan', '-o', 'jsonpath={.items[*].metadata.ownerReferences}'),
-    ];
-    assert.equal(owners, '');
-    await inDemo('delete', 'pods', '-l', 'rs=orphan', '--now');
   });
 });

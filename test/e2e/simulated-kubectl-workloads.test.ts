@@ -26,11 +26,6 @@ const lines = (text: string): string[] =>
     .trimEnd()
     .split('\n')
     .filter((line) => line !== '');
-async function refusal(...args: string[]): Promise<string> {
-  const { code, stderr, stdout } = await kubectl.run(args);
-  assert.notEqual(code, 0, `kubectl ${args.join(' ')} succeeded: ${stdout}`);
-  return stderr.trim();
-}
 
 describe('kubectl rollout', () => {
   const images = async () => [
@@ -70,7 +65,7 @@ describe('kubectl rollout', () => {
       ['2', '3'],
     );
     assert.match(
-      await refusal('rollout', 'undo', 'deployment/web', '--to-revision=77'),
+      await kubectl.refused('rollout', 'undo', 'deployment/web', '--to-revision=77'),
       /unable to find specified revision 77 in history/,
     );
   });
@@ -86,7 +81,10 @@ describe('kubectl rollout', () => {
       ),
     );
     const sets = lines(await kubectl('get', 'replicasets', '-l', 'app=web', '-o', 'name')).length;
-    assert.match(await refusal('rollout', 'restart', 'deployment/web'), /can't restart paused deployment/);
+    assert.match(
+      await kubectl.refused('rollout', 'restart', 'deployment/web'),
+      /can't restart paused deployment/,
+    );
     await kubectl('rollout', 'resume', 'deployment/web');
     await rolledOut('web');
     assert.equal(lines(await kubectl('get', 'replicasets', '-l', 'app=web', '-o', 'name')).length, sets + 1);
@@ -110,7 +108,7 @@ describe('kubectl scale, autoscale, expose and set', () => {
     assert.equal(await kubectl('scale', 'deployment/web', '--replicas=4'), 'deployment.apps/web scaled\n');
     await kubectl('wait', '--for=jsonpath={.status.readyReplicas}=4', 'deployment/web', '--timeout=20s');
     assert.match(
-      await refusal('scale', 'deployment/web', '--current-replicas=9', '--replicas=1'),
+      await kubectl.refused('scale', 'deployment/web', '--current-replicas=9', '--replicas=1'),
       /Expected replicas to be 9, was 4/,
     );
     await kubectl('scale', 'deployment/web', '--current-replicas=4', '--replicas=2');
@@ -189,7 +187,7 @@ describe('kubectl wait', () => {
     await kubectl('run', 'slow', '--image=busybox', '--annotations=simulation.bulkhead.dev/ready-delay=1h');
     await kubectl('wait', '--for=jsonpath={.status.phase}=Running', 'pod/slow', '--timeout=20s');
     assert.match(
-      await refusal('wait', '--for=condition=Ready', 'pod/slow', '--timeout=1s'),
+      await kubectl.refused('wait', '--for=condition=Ready', 'pod/slow', '--timeout=1s'),
       /timed out waiting for the condition on pods\/slow/,
     );
     assert.match(
@@ -212,7 +210,7 @@ describe('kubectl on nodes', () => {
     await kubectl('run', 'bare', '--image=busybox', '--overrides={"spec":{"nodeName":"node-0"}}');
     await kubectl('wait', '--for=condition=Ready', 'pod/bare', '--timeout=20s');
     assert.match(
-      await refusal('drain', 'node-0'),
+      await kubectl.refused('drain', 'node-0'),
       /cannot delete cannot delete Pods that declare no controller|declare no controller \(use --force to override\): default\/bare/,
     );
     const drained = await kubectl('drain', 'node-0', '--force', '--timeout=60s');
@@ -287,7 +285,10 @@ describe('kubectl certificate, token, auth and debug', () => {
       'certificatesigningrequest.certificates.k8s.io/jane approved\n',
     );
     assert.equal((await row())?.at(-1), 'Approved');
-    assert.match(await refusal('certificate', 'deny', 'jane'), /already Approved|may not be|is invalid/);
+    assert.match(
+      await kubectl.refused('certificate', 'deny', 'jane'),
+      /already Approved|may not be|is invalid/,
+    );
   });
 
   it('gives tokens of service accounts', async () => {
@@ -339,9 +340,12 @@ describe('kubectl certificate, token, auth and debug', () => {
     sim.expectErrors(/announces no kubelet port in its status/);
     await rolledOut('web');
     const pod = lines(await kubectl('get', 'pods', '-l', 'app=web', '-o', 'name'))[0]!;
-    assert.match(await refusal('logs', pod), /node "node-[01]" announces no kubelet port in its status/);
     assert.match(
-      await refusal('exec', pod, '--', 'ls'),
+      await kubectl.refused('logs', pod),
+      /node "node-[01]" announces no kubelet port in its status/,
+    );
+    assert.match(
+      await kubectl.refused('exec', pod, '--', 'ls'),
       /node "node-[01]" announces no kubelet port in its status/,
     );
   });
@@ -365,7 +369,7 @@ describe('what the server offers', () => {
         /\n +terminationGracePeriodSeconds\t<integer>\n/,
       );
     }
-    assert.match(await refusal('explain', 'pod.spec.nothing'), /field "nothing" does not exist/);
+    assert.match(await kubectl.refused('explain', 'pod.spec.nothing'), /field "nothing" does not exist/);
     assert.match(await kubectl('version'), /Server Version: v1\.36\./);
   });
 

@@ -31,6 +31,8 @@ export interface Kubectl {
     input?: string | Uint8Array,
     variables?: Readonly<Record<string, string>>,
   ): Promise<KubectlResult>;
+  /** For calls that must fail: resolves with standard error, fails the test when the exit code is 0. */
+  refused(...args: string[]): Promise<string>;
   /** Starts and leaves it running; the caller ends it. */
   spawn(args: readonly string[]): ChildProcessWithoutNullStreams;
 }
@@ -92,6 +94,11 @@ export function kubectl(kubeconfig: string, version: KubectlVersion = '1.36'): K
   };
   return Object.assign(call, {
     run,
+    async refused(...args: string[]): Promise<string> {
+      const { code, stdout, stderr } = await run(args);
+      if (code === 0) throw new Error(`kubectl ${args.join(' ')} succeeded:\n${stdout}${stderr}`);
+      return stderr.trim();
+    },
     spawn: (args: readonly string[]) => spawn(program, [...common, ...args], { env }),
   });
 }
