@@ -69,6 +69,23 @@ export interface PodNetwork extends PodNetworkProvider, Running {
 /** After this, an interface that has not gone with its namespace is deleted. */
 const LEAVE_MS = 500;
 
+/** A program that is not installed is named with the package that brings it. */
+function withRemedy(error: unknown): unknown {
+  const program =
+    error instanceof HostError && error.code === 'ENOENT'
+      ? error.what.match(/^run (ip|nft)$/)?.[1]
+      : undefined;
+  if (!program) return error;
+  const name = program === 'ip' ? 'iproute2' : 'nftables';
+  return new RuntimeError(
+    'FailedPrecondition',
+    `the pod network needs ${program}(8); on Debian: apt-get install ${name}`,
+    {
+      cause: error,
+    },
+  );
+}
+
 class BridgeNetwork implements PodNetwork {
   readonly ready: Promise<void>;
   readonly #options: PodNetworkOptions;
@@ -109,7 +126,9 @@ class BridgeNetwork implements PodNetwork {
     this.#logger = options.logger ?? silentLogger;
     this.#clock = options.clock ?? systemClock;
     this.#store = new LeaseStore(options.stateDirectory);
-    this.ready = this.#start();
+    this.ready = this.#start().catch((error: unknown) => {
+      throw withRemedy(error);
+    });
     this.ready.catch(() => {});
   }
 
