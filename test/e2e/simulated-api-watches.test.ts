@@ -264,6 +264,7 @@ describe('a watch', () => {
     const end = seen.at(-1)?.object;
     assert.equal(end?.metadata.annotations?.['k8s.io/initial-events-end'], 'true');
     assert.equal(end?.kind, 'ConfigMap');
+    assert.deepEqual(Object.keys(end?.metadata ?? {}).sort(), ['annotations', 'resourceVersion']);
     assert.ok(Number(end?.metadata.resourceVersion) >= Number((await list(path)).metadata.resourceVersion));
     assert.deepEqual(short(await events(path, {}, ({ object }) => object.metadata.name === 'b')), [
       'ADDED a',

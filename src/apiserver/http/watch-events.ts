@@ -20,7 +20,6 @@ export const INITIAL_EVENTS_END = 'k8s.io/initial-events-end';
 export function bookmarkMeta(revision: number, initialEventsEnd: boolean): object {
   return {
     resourceVersion: String(revision),
-    creationTimestamp: null,
     ...(initialEventsEnd ? { annotations: { [INITIAL_EVENTS_END]: 'true' } } : {}),
   };
 }

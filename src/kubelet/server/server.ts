@@ -213,7 +213,7 @@ export class KubeletServer implements AsyncDisposable {
         resources: {},
       }));
       pods.push({
-        metadata: { name, namespace, uid, creationTimestamp: null },
+        metadata: { name, namespace, uid },
         spec: { containers },
         status: {},
       });
