@@ -68,8 +68,10 @@ export function traces(
     if (!/^\d+$/.test(pid)) return false;
     try {
       // A container's own processes name nothing of ours, but their cgroup does.
-      const words =
-        readFileSync(`/proc/${pid}/cmdline`, 'utf8') + readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+      const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+      // One that has ended, and that init has yet to reap.
+      if (commandLine === '') return false;
+      const words = commandLine + readFileSync(`/proc/${pid}/cgroup`, 'utf8');
       return words.includes(state) || words.includes(`/${instance}/`);
     } catch {
       return false; // ended meanwhile
