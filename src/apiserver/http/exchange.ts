@@ -11,7 +11,7 @@ export type ResponseHeaders = Record<string, string | number | readonly string[]
 /** Who is at the other end of a connection; the same value for all requests that come over it. */
 export interface Peer {
   readonly remoteAddress: string;
-  /** The client's certificate when TLS verified it against the client CA. */
+  /** The client's certificate when TLS verified it against the client CA, until it expires. */
   readonly clientCertificate: Credentials['clientCertificate'];
   /** The client showed a certificate that is not to be trusted, and why. */
   readonly certificateProblem: string | undefined;

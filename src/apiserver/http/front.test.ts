@@ -138,6 +138,20 @@ test('a certificate of another authority is a problem of the peer, no broken han
   await front.close(1_000);
 });
 
+test('a certificate counts until it expires, on a connection that lives longer too', async (context) => {
+  const front = await openTestFront(echo);
+  const session = http2Client(front, admin);
+  const seen = async (): Promise<unknown> => {
+    const { user, problem } = JSON.parse((await http2Call(session, { ':path': '/' })).body);
+    return { user, problem };
+  };
+  assert.deepEqual(await seen(), { user: 'admin', problem: false });
+  context.mock.timers.enable({ apis: ['Date'], now: Date.now() + 25 * 3_600_000 });
+  assert.deepEqual(await seen(), { user: undefined, problem: true });
+  session.close();
+  await front.close(1_000);
+});
+
 test('a body beyond the limit is answered with 413 in both protocols and the server goes on', async () => {
   const front = await openTestFront(echo);
   const session = http2Client(front);

@@ -197,13 +197,21 @@ function peerFrom(socket: TLSSocket): Peer {
     };
   }
   const { CN, O } = certificate.subject as { CN?: string | string[]; O?: string | string[] };
+  const clientCertificate = {
+    der: certificate.raw,
+    commonName: (Array.isArray(CN) ? CN.at(-1) : CN) ?? '',
+    organizations: O === undefined ? [] : Array.isArray(O) ? O : [O],
+  };
+  // TLS looked at the dates when the connection was made, which may be long ago. The handshake goes by the real time
+  // whatever clock the cluster has, and so does this.
+  const ends = Date.parse(certificate.valid_to);
   return {
     remoteAddress,
-    clientCertificate: {
-      der: certificate.raw,
-      commonName: (Array.isArray(CN) ? CN.at(-1) : CN) ?? '',
-      organizations: O === undefined ? [] : Array.isArray(O) ? O : [O],
+    get clientCertificate() {
+      return Date.now() < ends ? clientCertificate : undefined;
     },
-    certificateProblem: undefined,
+    get certificateProblem() {
+      return Date.now() < ends ? undefined : 'certificate has expired';
+    },
   };
 }
