@@ -373,4 +373,79 @@ describe('a watch', () => {
     for (const seen of await Promise.all(watchers))
       assert.deepEqual(short(seen), ['ADDED x', 'ADDED y', 'ADDED z']);
   });
+
+  it('from any moment on arrives where a list arrives, whatever happens in between', async () => {
+    const path = await space();
+    const namespace = namespaceOf(path);
+    const random = seeded(20_36);
+    const pick = (n: number): number => Math.floor(random() * n);
+    const colours = ['red', 'green', 'blue'];
+    /** What one watcher knows: name → version. */
+    const follow = async (client: HttpClient, selector: string): Promise<Map<string, string>> => {
+      const begun = (await get(path, { labelSelector: selector }, client)).json<List>();
+      const known = new Map(begun.items.map(({ metadata }) => [metadata.name, metadata.resourceVersion]));
+      if (known.delete('end')) return known; // its list came last of all
+      const query = { labelSelector: selector, resourceVersion: begun.metadata.resourceVersion };
+      await events(
+        path,
+        query,
+        ({ type, object: { metadata } }) => {
+          if (type === 'DELETED') assert.ok(known.delete(metadata.name), `${metadata.name} was not known`);
+          else {
+            assert.equal(type, known.has(metadata.name) ? 'MODIFIED' : 'ADDED', metadata.name);
+            known.set(metadata.name, metadata.resourceVersion);
+          }
+          return metadata.name === 'end';
+        },
+        client,
+      );
+      known.delete('end');
+      return known;
+    };
+    const watchers: { selector: string; known: Promise<Map<string, string>> }[] = [];
+    const writer = async (): Promise<void> => {
+      for (let i = 0; i < 100; i++) {
+        const name = `o-${pick(12)}`;
+        const labels = { mine: '', colour: colours[pick(3)]! };
+        const act = pick(4);
+        const done =
+          act === 0
+            ? configMaps(namespace).delete(name)
+            : act === 1
+              ? configMaps(namespace).create({ metadata: { name, labels } })
+              : configMaps(namespace).patch(name, {
+                  type: 'merge',
+                  patch: { metadata: { labels }, data: { i: String(i) } },
+                });
+        await done.catch((error: { code?: number }) => assert.ok(error.code === 404 || error.code === 409));
+        if (pick(20) > 0) continue;
+        const selector = ['mine', 'mine,colour=red', 'mine,colour!=blue'][pick(3)]!;
+        const client = clients[pick(2)]!;
+        watchers.push({ selector, known: follow(client, selector) });
+      }
+    };
+    await Promise.all([writer(), writer(), writer(), writer()]);
+    assert.ok(watchers.length > 5);
+    await write(namespace, 'end', { colour: 'red' });
+    for (const { selector, known } of watchers) {
+      const { items } = await list(path, { labelSelector: selector });
+      const expected = items.filter(({ metadata }) => metadata.name !== 'end');
+      assert.deepEqual(
+        [...(await known)].toSorted(),
+        expected.map(({ metadata }) => [metadata.name, metadata.resourceVersion]).toSorted(),
+        selector,
+      );
+    }
+  });
 });
+
+/** Numbers that are the same at each run (mulberry32), uniform in [0, 1). */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

@@ -180,6 +180,12 @@ describe('pods', () => {
     await clear('port-2', 'port-3');
   });
 
+  it('that have no node yet go at once when they are deleted', async () => {
+    await run('unplaced', { nodeSelector: { nowhere: 'x' } });
+    assert.match(await sim.kubectl('delete', 'pod', 'unplaced', '--grace-period=600'), /"unplaced" deleted/);
+    await assert.rejects(pods().get('unplaced'));
+  });
+
   it('with constraints that are not handled yet are told which', async () => {
     await run('claimed', { volumes: [{ name: 'v', persistentVolumeClaim: { claimName: 'c' } }] });
     await refused(
