@@ -252,5 +252,6 @@ void serve_exec(struct request *request) {
     _exit(1);
   }
   unsigned char code[4] = {exit_code(relay.status)};
-  send_frame(conn, CHANNEL_EXIT, code, 4);
+  /* Input that the caller still sends must find a reader: an error on its writes would cost it what it has not read. */
+  if (send_frame(conn, CHANNEL_EXIT, code, 4)) relay_linger(conn);
 }

@@ -90,6 +90,7 @@ struct relay {
 bool relay_run(struct relay *relay);
 /** What an ended process left in its pipes or terminal. */
 bool relay_drain(struct relay *relay);
+void relay_linger(int conn);
 
 /* exec.c, attach.c, connect.c */
 void serve_exec(struct request *request);

@@ -108,6 +108,17 @@ bool relay_drain(struct relay *relay) {
   }
 }
 
+/** After the last frame: discards what comes until the peer has closed too, for ten seconds at most. */
+void relay_linger(int conn) {
+  char discarded[65536];
+  struct pollfd wait = {.fd = conn, .events = POLLIN};
+  shutdown(conn, SHUT_WR);
+  while (poll(&wait, 1, 10000) > 0) {
+    ssize_t n = read(conn, discarded, sizeof discarded);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
+  }
+}
+
 bool relay_run(struct relay *relay) {
   struct incoming in = {.bytes = allocate(MAX_FRAME + 5)};
   set_nonblocking(relay->conn);

@@ -145,6 +145,24 @@ test('a terminal has a size that can be changed, and its end gives the exit code
   );
 });
 
+test('the exit code is not lost to input that comes while the process ends', { skip }, async () => {
+  for (let round = 0; round < 15; round++) {
+    const stdin = new PassThrough();
+    const session = await fixture.runtime.exec(main, {
+      command: ['sh', '-c', 'exit 3'],
+      tty: true,
+      stdin,
+      stdout: new Sink(),
+    });
+    const typing = setInterval(() => stdin.write('x'), 1);
+    try {
+      assert.equal(await session.done, 3);
+    } finally {
+      clearInterval(typing);
+    }
+  }
+});
+
 test('closing a session, or aborting it, ends its process', { skip }, async () => {
   const session = await fixture.runtime.exec(main, {
     command: ['sleep', '779'],
