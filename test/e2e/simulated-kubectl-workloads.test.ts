@@ -207,21 +207,27 @@ describe('kubectl on nodes', () => {
     assert.match(await kubectl('cordon', 'node-0'), /already cordoned/);
     await kubectl('uncordon', 'node-0');
     assert.equal(await schedulable('node-0'), '');
-    await kubectl('run', 'bare', '--image=busybox', '--overrides={"spec":{"nodeName":"node-0"}}');
-    await kubectl('wait', '--for=condition=Ready', 'pod/bare', '--timeout=20s');
-    assert.match(
-      await kubectl.refused('drain', 'node-0'),
-      /cannot delete cannot delete Pods that declare no controller|declare no controller \(use --force to override\): default\/bare/,
-    );
-    const drained = await kubectl('drain', 'node-0', '--force', '--timeout=60s');
-    assert.match(drained, /pod\/bare evicted/);
-    assert.match(drained, /node\/node-0 drained\n$/);
-    assert.equal(
-      await kubectl('get', 'pods', '-A', '--field-selector=spec.nodeName=node-0', '-o', 'name'),
-      '',
-    );
+    // Old clients evict with policy/v1beta1, new ones with policy/v1.
+    for (const [program, done] of [
+      [kubectl, /node\/node-0 drained\n$/],
+      [sim.oldKubectl, /node\/node-0 (evicted|drained)\n$/],
+    ] as const) {
+      await kubectl('run', 'bare', '--image=busybox', '--overrides={"spec":{"nodeName":"node-0"}}');
+      await kubectl('wait', '--for=condition=Ready', 'pod/bare', '--timeout=20s');
+      assert.match(
+        await program.refused('drain', 'node-0'),
+        /(declare no controller|not managed by ReplicationController, .*) \(use --force to override\): default\/bare/,
+      );
+      const drained = await program('drain', 'node-0', '--force', '--timeout=60s');
+      assert.match(drained, /pod\/bare evicted/);
+      assert.match(drained, done);
+      assert.equal(
+        await kubectl('get', 'pods', '-A', '--field-selector=spec.nodeName=node-0', '-o', 'name'),
+        '',
+      );
+      await kubectl('uncordon', 'node-0');
+    }
     await rolledOut('web');
-    await kubectl('uncordon', 'node-0');
   });
 
   it('taints and labels', async () => {

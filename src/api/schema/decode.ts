@@ -17,7 +17,10 @@ import { parseYaml, YamlSyntaxError } from './yaml.ts';
 export type FieldValidation = 'Strict' | 'Warn' | 'Ignore';
 
 /** What a body is decoded as: a resource definition, or a kind that is only ever a body (Scale, DeleteOptions). */
-export type DecodeTarget = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema'>;
+export interface DecodeTarget extends Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema'> {
+  /** Versions of the kind that have the same shape and are taken too. */
+  readonly otherVersions?: readonly string[];
+}
 
 export interface DecodeOptions {
   readonly contentType: 'json' | 'yaml';
@@ -219,7 +222,8 @@ function finish(
   const complaint = kindComplaint(target, kind);
   if (complaint !== undefined) throw refuse(complaint);
   const common = COMMON_KIND.test(target.kind);
-  if (!common && (kind.group !== target.group || kind.version !== target.version))
+  const taken = kind.version === target.version || target.otherVersions?.includes(kind.version) === true;
+  if (!common && (kind.group !== target.group || !taken))
     throw badRequest(
       `the API version in the data (${groupVersion(kind)}) does not match the expected API version (${groupVersion(target)})`,
     );

@@ -25,11 +25,14 @@ import { type Answer, done, type RegistryRequest } from './request.ts';
 /** More than this many evictions that the disruption controller has not seen yet are too many. */
 const MOST_UNCONFIRMED = 2_000;
 const MOST_ATTEMPTS = 20;
+/** kubectl up to 1.21 drains nodes with these. */
+const OTHER_VERSIONS = ['v1beta1'];
 
 export async function evictPod(context: RegistryContext, request: RegistryRequest): Promise<Answer> {
   const { definition, namespace, name } = request;
   const options = writeOptions('CreateOptions', request.query);
-  const decoded = decodeBody(request, decodeTarget('policy', 'v1', 'Eviction'), options.fieldValidation);
+  const target = { ...decodeTarget('policy', 'v1', 'Eviction'), otherVersions: OTHER_VERSIONS };
+  const decoded = decodeBody(request, target, options.fieldValidation);
   matchNamespace(definition, decoded, namespace);
   if (decoded.metadata.name !== name) throw badRequest('name in URL does not match name in Eviction object');
   const wanted = ((decoded as unknown as Eviction).deleteOptions ?? {}) as Readonly<Record<string, unknown>>;
