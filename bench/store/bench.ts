@@ -7,7 +7,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { mkdtemp, readdir, rm, statfs } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openJournalStore, type Store } from '../../src/store/index.ts';
 import { Etcd, EtcdClient, findEtcd } from './etcd.ts';
@@ -40,6 +40,10 @@ export async function run(options: StoreBenchOptions = {}): Promise<void> {
       throw new Error(
         `${base} is in memory, where durable writes cost nothing; name a folder on a disk in BULKHEAD_BENCH_DIR`,
       );
+    const [load = 0] = loadavg();
+    console.log(
+      `load average ${load.toFixed(1)} on ${availableParallelism()} cores: figures of a busy machine mean little`,
+    );
     await benchPuts(base, rounds, secondsPerRound);
     await benchOpening(base, rounds, openKeys);
   } finally {
@@ -104,7 +108,7 @@ async function loadEtcd(path: string, directory: string, writers: number, second
   }
 }
 
-/** Each writer puts again as soon as it was answered. */
+/** Each writer puts again as soon as it was answered. Nothing that ran before is still on its way to the disk. */
 async function load(writers: number, seconds: number, put: Put): Promise<Load> {
   const latencies: number[] = [];
   let next = 0;
@@ -121,6 +125,7 @@ async function load(writers: number, seconds: number, put: Put): Promise<Load> {
     Promise.all(
       Array.from({ length: writers }, (_, worker) => writeUntil(worker, performance.now() + duration)),
     );
+  spawnSync('sync');
   await all(500);
   latencies.length = 0;
   const start = performance.now();
