@@ -98,29 +98,35 @@ export class Findings {
     }
   }
 
+  /** What the operators of label and node selectors alike ask of their values. False: it is another operator. */
+  selectorValues(at: string, operator: string, values: readonly string[]): boolean {
+    switch (operator) {
+      case 'In':
+      case 'NotIn':
+        if (values.length === 0)
+          this.required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
+        return true;
+      case 'Exists':
+      case 'DoesNotExist':
+        if (values.length > 0)
+          this.forbidden(
+            `${at}.values`,
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+          );
+        return true;
+      default:
+        return false;
+    }
+  }
+
   labelSelector(field: string, selector: LabelSelector | undefined): void {
     if (selector === undefined) return;
     this.labels(`${field}.matchLabels`, selector.matchLabels);
     selector.matchExpressions?.forEach((requirement, i) => {
       const at = `${field}.matchExpressions[${i}]`;
       const values = requirement.values ?? [];
-      switch (requirement.operator) {
-        case 'In':
-        case 'NotIn':
-          if (values.length === 0)
-            this.required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
-          break;
-        case 'Exists':
-        case 'DoesNotExist':
-          if (values.length > 0)
-            this.forbidden(
-              `${at}.values`,
-              "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            );
-          break;
-        default:
-          this.invalid(`${at}.operator`, requirement.operator, 'not a valid selector operator');
-      }
+      if (!this.selectorValues(at, requirement.operator, values))
+        this.invalid(`${at}.operator`, requirement.operator, 'not a valid selector operator');
       this.text(`${at}.key`, requirement.key, qualifiedName);
       values.forEach((value, j) => {
         this.text(`${at}.values[${j}]`, value, labelValue);

@@ -21,27 +21,11 @@ export function validateNodeSelectorTerm(findings: Findings, field: string, term
   for (const [i, requirement] of (term.matchExpressions ?? []).entries()) {
     const at = `${field}.matchExpressions[${i}]`;
     const values = requirement.values ?? [];
-    switch (requirement.operator) {
-      case 'In':
-      case 'NotIn':
-        if (values.length === 0)
-          findings.required(`${at}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
-        break;
-      case 'Exists':
-      case 'DoesNotExist':
-        if (values.length > 0)
-          findings.forbidden(
-            `${at}.values`,
-            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-          );
-        break;
-      case 'Gt':
-      case 'Lt':
-        if (values.length !== 1)
-          findings.required(`${at}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
-        break;
-      default:
-        findings.invalid(`${at}.operator`, requirement.operator, NOT_AN_OPERATOR);
+    if (requirement.operator === 'Gt' || requirement.operator === 'Lt') {
+      if (values.length !== 1)
+        findings.required(`${at}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+    } else if (!findings.selectorValues(at, requirement.operator, values)) {
+      findings.invalid(`${at}.operator`, requirement.operator, NOT_AN_OPERATOR);
     }
     findings.text(`${at}.key`, requirement.key, qualifiedName);
   }
