@@ -45,3 +45,4 @@ export {
   validateObjectMeta,
   validationFor,
 } from './validation/index.ts';
+export * from './volume-matching.ts';
