@@ -89,6 +89,8 @@ export interface ApiServer extends Running {
   readonly reader: ObjectReader;
   /** In process, as this user. */
   transport(user: UserInfo): Transport;
+  /** Answers at another address, too, on the same port. Rejects when it does not listen, or cannot there. */
+  listenAlso(host: string): Promise<void>;
   /** For connections to come; PEM. */
   replaceCertificate(certificate: string, key: string, clientCa?: string): void;
 }
@@ -265,6 +267,11 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
       },
       reader,
       transport,
+      async listenAlso(host) {
+        if (front === undefined)
+          throw new Error('the API server listens nowhere; it was started without `listen`');
+        await front.listenAlso(host);
+      },
       replaceCertificate: (certificate, key, clientCa) =>
         front?.replaceCertificate(certificate, key, clientCa),
       [Symbol.asyncDispose]: () => running.disposeAsync(),

@@ -4,7 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from 'node:http2';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Server as TcpServer } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import type { Logger } from '../../component/index.ts';
@@ -28,6 +28,8 @@ export interface FrontOptions {
 
 export interface Front {
   readonly address: AddressInfo;
+  /** Answers on the same port of another address, too, until the front is closed. */
+  listenAlso(host: string): Promise<void>;
   /** New credentials for connections to come; those that are open go on. */
   replaceCertificate(certificate: string, key: string, clientCa?: string): void;
   /**
@@ -147,17 +149,33 @@ export async function openFront(options: FrontOptions): Promise<Front> {
     logger.debug({ component: 'http', err: error }, 'TLS handshake failed'),
   );
 
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ host: options.host, port: options.port, backlog: 1024 }, () => {
-      server.removeListener('error', reject);
-      server.on('error', (error) => logger.error({ component: 'http', err: error }, 'the listener failed'));
-      resolve();
+  const listen = (listener: TcpServer, host: string, port: number): Promise<void> =>
+    new Promise<void>((resolve, reject) => {
+      listener.once('error', reject);
+      listener.listen({ host, port, backlog: 1024 }, () => {
+        listener.removeListener('error', reject);
+        listener.on('error', (error) =>
+          logger.error({ component: 'http', host, err: error }, 'the listener failed'),
+        );
+        resolve();
+      });
     });
-  });
+  await listen(server, options.host, options.port);
+  const address = server.address() as AddressInfo;
+  const doors: TcpServer[] = [];
 
   return {
-    address: server.address() as AddressInfo,
+    address,
+    async listenAlso(host) {
+      // What comes in by another door goes through the same TLS server, which alone decides on everything.
+      const door = createTcpServer(
+        { noDelay: true, keepAlive: true, keepAliveInitialDelay: 15_000 },
+        (socket) => server.emit('connection', socket),
+      );
+      await listen(door, host, address.port);
+      if (closing) door.close();
+      else doors.push(door);
+    },
     replaceCertificate(certificate, key, clientCa) {
       server.setSecureContext({
         cert: certificate,
@@ -169,7 +187,10 @@ export async function openFront(options: FrontOptions): Promise<Front> {
     async close(graceMs) {
       closing = true;
       for (const response of responses) if (!response.headersSent) response.shouldKeepAlive = false;
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      // Each waits for the connections that came in by it.
+      const closed = Promise.all(
+        [server, ...doors].map((one) => new Promise<void>((resolve) => one.close(() => resolve()))),
+      );
       for (const session of sessions) session.close();
       server.closeIdleConnections();
       const cut = setTimeout(() => {

@@ -408,3 +408,25 @@ each('curl gets its JSON indented', async (client) => {
   const answer = await client.call({ path: `${CONFIG_MAPS}/seed`, headers: { 'user-agent': 'curl/8.0' } });
   assert.match(answer.body.toString(), /^\{\n {2}"kind": "ConfigMap",\n/);
 });
+
+test('another address answers on the same port, and no more when the server is closed', async () => {
+  const own = await startTestServer({ listen: true });
+  const url = own.server.url.replace('127.0.0.1', '127.0.0.2');
+  const target = { server: { url }, authority: own.authority, adminPair: own.adminPair };
+  let closed = false;
+  try {
+    await own.server.listenAlso('127.0.0.2');
+    for (const protocol of ['HTTP/2', 'HTTP/1.1'] as const) {
+      await using client = httpClient(target, { protocol });
+      const { status } = await client.call({ path: `${CONFIG_MAPS}` });
+      assert.equal(status, 200, 'who comes by that address is known by the certificate, too');
+    }
+    await assert.rejects(own.server.listenAlso('127.0.0.2'), { code: 'EADDRINUSE' });
+    await own[Symbol.asyncDispose]();
+    closed = true;
+    await using late = httpClient(target, { protocol: 'HTTP/1.1' });
+    await assert.rejects(late.call({ path: '/version' }), { code: 'ECONNREFUSED' });
+  } finally {
+    if (!closed) await own[Symbol.asyncDispose]();
+  }
+});

@@ -60,6 +60,7 @@ export async function testAuthority(name = 'test-ca'): Promise<TestAuthority> {
         new x509.SubjectAlternativeNameExtension([
           { type: 'dns', value: 'localhost' },
           { type: 'ip', value: '127.0.0.1' },
+          { type: 'ip', value: '127.0.0.2' },
         ]),
       ],
     });
