@@ -1,8 +1,16 @@
 // Hands out the addresses of one range, going round, so that one that was given back is the last to be given again:
 // connections and caches that still know its former owner have time to forget.
 
+import {
+  type Address,
+  addressAt,
+  type Cidr,
+  contains,
+  formatAddress,
+  formatCidr,
+  sizeOf,
+} from '../component/index.ts';
 import { RuntimeError } from '../runtime/cri.ts';
-import { type Address, addressAt, type Cidr, contains, formatAddress, formatCidr, sizeOf } from './cidr.ts';
 
 /** A range of version 6 has more addresses than a node will ever have pods; that many of it are used. */
 const LARGEST = 1n << 32n;

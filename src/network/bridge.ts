@@ -6,9 +6,9 @@
 // what was redirected to a pod; a pod that is redirected to itself then needs its port in hairpin mode.
 
 import { readFile, writeFile } from 'node:fs/promises';
+import { type Cidr, formatCidr, overlap, parseAddress, parseCidr } from '../component/index.ts';
 import type { HostOperations } from '../host/index.ts';
 import { RuntimeError } from '../runtime/cri.ts';
-import { type Cidr, formatCidr, overlap, parseAddress, parseCidr } from './cidr.ts';
 
 export interface Gateway {
   readonly cidr: Cidr;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseCidr } from '../component/index.ts';
 import type { HostOperations, RunResult } from '../host/index.ts';
-import { parseCidr } from './cidr.ts';
 import { applyRules, droppingChains } from './firewall.ts';
 import { ruleset } from './ruleset.ts';
 

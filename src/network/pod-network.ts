@@ -8,8 +8,12 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  type Cidr,
   type Clock,
+  formatAddress,
+  formatCidr,
   type Logger,
+  parseAddress,
   type Running,
   type StartOptions,
   silentLogger,
@@ -38,7 +42,6 @@ import {
   unplug,
   vethName,
 } from './bridge.ts';
-import { type Cidr, formatAddress, formatCidr, parseAddress } from './cidr.ts';
 import { applyRules, droppingChains } from './firewall.ts';
 import { type HostPort, type Lease, LeaseStore } from './leases.ts';
 import { hostPortsOf, parsePodCidrs, parseRanges } from './requests.ts';

@@ -1,8 +1,8 @@
 // Reading what callers ask for: ranges and host ports, with errors that say how to write them.
 
+import { type Cidr, parseAddress, parseCidr } from '../component/index.ts';
 import { RuntimeError } from '../runtime/cri.ts';
 import type { PodNetworkRequest } from '../runtime/network-provider.ts';
-import { type Cidr, parseAddress, parseCidr } from './cidr.ts';
 import type { HostPort } from './leases.ts';
 
 export function parseRanges(texts: readonly string[], what: string): Cidr[] {

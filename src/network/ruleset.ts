@@ -1,7 +1,7 @@
 // The nftables rules of the pod network, as one transaction that makes them what they should be whatever was there
 // before. They live in a table of their own; other tables are neither read nor changed here.
 
-import { type Cidr, type Family, formatCidr, overlap, parseAddress } from './cidr.ts';
+import { type Cidr, type Family, formatCidr, overlap, parseAddress } from '../component/index.ts';
 import type { HostPort, Lease } from './leases.ts';
 
 export interface RulesetOptions {
