@@ -6,7 +6,7 @@ const arrows = {
   client: ['api', 'component'],
   apiserver: ['api', 'store', 'component'],
   controllers: ['api', 'client', 'component'],
-  cloud: ['api', 'client', 'component'],
+  cloud: ['api', 'client', 'host', 'component'],
   scheduler: ['api', 'client', 'component'],
   host: ['component'],
   runtime: ['host', 'component'],
