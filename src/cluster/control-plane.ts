@@ -65,8 +65,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const random = options.random ?? Math.random;
   const stack = new AsyncDisposableStack();
   try {
-    let server: ApiServer | undefined;
-    server = await startApiServer({
+    const server = await startApiServer({
       store,
       clock,
       logger,
@@ -78,23 +77,24 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
         key: certificates.apiServer.key,
         clientCa: certificates.ca.certificate,
       },
-      chain: defaultChain({
-        serviceAccountKey: certificates.serviceAccountKey,
-        clientCa: certificates.ca.certificate,
-        kubelet: {
-          ca: certificates.ca.certificate,
-          cert: certificates.apiServerKubeletClient.certificate,
-          key: certificates.apiServerKubeletClient.key,
-        },
-        serviceCidrs: options.serviceCidrs,
-        issuer: `https://kubernetes.default.svc.${options.clusterDomain}`,
-        random,
-        advertise: () => {
-          const port = server?.address?.port;
-          const address = options.advertiseAddress;
-          return address === undefined || port === undefined ? undefined : { address, port };
-        },
-      }),
+      chain: (context) =>
+        defaultChain({
+          serviceAccountKey: certificates.serviceAccountKey,
+          clientCa: certificates.ca.certificate,
+          kubelet: {
+            ca: certificates.ca.certificate,
+            cert: certificates.apiServerKubeletClient.certificate,
+            key: certificates.apiServerKubeletClient.key,
+          },
+          serviceCidrs: options.serviceCidrs,
+          protectStorageObjects: true,
+          issuer: `https://kubernetes.default.svc.${options.clusterDomain}`,
+          random,
+          advertise: () => {
+            const address = options.advertiseAddress;
+            return address === undefined ? undefined : { address, port: Number(new URL(context.url()).port) };
+          },
+        })(context),
     });
     const apiServer = stack.use(server);
     await apiServer.ready;

@@ -7,6 +7,7 @@ import { createLinuxHost, startKubelet } from '../kubelet/index.ts';
 import { startPodNetwork } from '../network/index.ts';
 import { type ImageStore, openImageStore, type RegistryConfig } from '../runtime/embedded/images/index.ts';
 import { createCgroupManager, startEmbeddedRuntime } from '../runtime/embedded/index.ts';
+import { firstAddress } from './machine.ts';
 import type { ClusterPaths, ClusterSettings } from './state.ts';
 
 export interface MachineNodeOptions {
@@ -22,6 +23,8 @@ export interface MachineNodeOptions {
     readonly clientAuthorities: string;
   };
   readonly registries: readonly RegistryConfig[];
+  /** Called when the host answers at the bridge's address, where its pods reach it. */
+  readonly onNetwork: (gateway: string) => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -66,6 +69,8 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
       createCgroupManager(),
     ]);
     stack.use(network);
+    await network.ready;
+    await options.onNetwork(firstAddress(settings.podCidr));
     const runtime = stack.use(
       await startEmbeddedRuntime({
         stateDirectory: paths.runtime,

@@ -132,9 +132,9 @@ export async function startOnMachine(
       clusterCertificates({
         directory: paths.pki,
         names: {
-          hosts: [address, options.address, settings.nodeName].filter(
-            (host) => host !== '0.0.0.0' && host !== '::',
-          ),
+          hosts: [
+            ...new Set([address, firstAddress(settings.podCidr), options.address, settings.nodeName]),
+          ].filter((host) => host !== '0.0.0.0' && host !== '::'),
           serviceAddress,
           clusterDomain: settings.clusterDomain,
         },
@@ -153,7 +153,10 @@ export async function startOnMachine(
         store,
         certificates,
         listen: { host: options.address, port: options.port },
-        ...advertised(options.address, address),
+        ...advertised(
+          options.address,
+          simulated ? undefined : { address, gateway: firstAddress(settings.podCidr) },
+        ),
         serviceCidrs: [settings.serviceCidr],
         clusterDomain: settings.clusterDomain,
         logger,
@@ -335,6 +338,7 @@ async function startThisMachine(
         ...(await certificates.kubeletServer(settings.nodeName, [address])),
       },
       registries: options.insecureRegistries.map((host) => ({ host, plainHttp: true })),
+      onNetwork: (gateway) => openToPods(plane, options.address, gateway),
       logger,
     }),
   );
@@ -342,10 +346,33 @@ async function startThisMachine(
   return node;
 }
 
-/** Where pods reach the API server: nowhere, while it listens on loopback only. */
-function advertised(listening: string, machine: string): { readonly advertiseAddress?: string } {
-  if (listening === '0.0.0.0' || listening === '::') return { advertiseAddress: machine };
-  return listening.startsWith('127.') || listening === '::1' ? {} : { advertiseAddress: listening };
+/**
+ * Where pods reach the API server: where it listens, or, while that is loopback, at the bridge, to which it listens
+ * for them alone. Simulated pods reach nothing.
+ */
+function advertised(
+  listening: string,
+  machine: { readonly address: string; readonly gateway: string } | undefined,
+): { readonly advertiseAddress?: string } {
+  if (listening === '0.0.0.0' || listening === '::')
+    return machine === undefined ? {} : { advertiseAddress: machine.address };
+  if (!isLoopback(listening)) return { advertiseAddress: listening };
+  return machine === undefined ? {} : { advertiseAddress: machine.gateway };
+}
+
+const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1';
+
+/** Lets pods in, where the API server's own address is not for them. */
+async function openToPods(plane: ControlPlane, listening: string, gateway: string): Promise<void> {
+  if (!isLoopback(listening)) return;
+  try {
+    await plane.apiServer.listenAlso(gateway);
+  } catch (error) {
+    throw new Error(
+      `the API server cannot answer pods at ${gateway} port ${plane.address.port}: ${(error as Error).message}; choose another --port`,
+      { cause: error },
+    );
+  }
 }
 
 /** How clients on this machine reach a server that listens there. */
