@@ -9,6 +9,7 @@ export {
   rowConditions,
 } from './columns/index.ts';
 export * from './cron.ts';
+export * from './default-class.ts';
 export { defaultObject } from './defaults/index.ts';
 export * from './definition.ts';
 export * from './errors.ts';

@@ -28,6 +28,10 @@ import { startRootCaPublisher } from './root-ca-publisher.ts';
 import { startServiceAccountController } from './service-account.ts';
 import { startStatefulSetController } from './statefulset/statefulset.ts';
 import { startTtlAfterFinishedController } from './ttl-after-finished.ts';
+import { startVolumeBinder } from './volume/binder.ts';
+import { startEphemeralVolumeController } from './volume/ephemeral.ts';
+import { startVolumeProtectionController } from './volume/pv-protection.ts';
+import { startClaimProtectionController } from './volume/pvc-protection.ts';
 
 /** By upstream's names (`--controllers`), in the order in which they are started. */
 const controllers = {
@@ -49,6 +53,10 @@ const controllers = {
   'endpoints-controller': startEndpointsController,
   'clusterrole-aggregation-controller': startClusterRoleAggregation,
   'daemonset-controller': startDaemonSetController,
+  'persistentvolume-binder-controller': startVolumeBinder,
+  'persistentvolumeclaim-protection-controller': startClaimProtectionController,
+  'persistentvolume-protection-controller': startVolumeProtectionController,
+  'ephemeral-volume-controller': startEphemeralVolumeController,
 } as const satisfies Record<string, StartController>;
 
 export type ControllerName = keyof typeof controllers;

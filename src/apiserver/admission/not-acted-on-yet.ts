@@ -81,12 +81,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
   { group: '', resource: 'resourcequotas', action: 'warn', lacks: 'does not enforce resource quotas' },
   {
     group: '',
-    resource: 'persistentvolumeclaims',
-    action: 'warn',
-    lacks: 'does not bind persistent volume claims',
-  },
-  {
-    group: '',
     resource: 'secrets',
     action: 'warn',
     lacks: 'does not write service account tokens into secrets',
@@ -149,12 +143,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
     resource: 'resourceclaimtemplates',
     action: 'warn',
     lacks: 'does not allocate devices',
-  },
-  {
-    group: 'storage.k8s.io',
-    resource: 'storageclasses',
-    action: 'warn',
-    lacks: 'does not provision volumes',
   },
   { group: 'storage.k8s.io', resource: 'csidrivers', action: 'warn', lacks: 'does not use CSI drivers' },
 ];

@@ -255,10 +255,9 @@ export class FakeApi implements Transport {
     const table = this.#table(resourceKey(call.resource));
     if (table.has(key))
       throw alreadyExists({ group: call.resource.group, name: call.resource.resource }, name);
-    const isNamespace = call.resource.group === '' && call.resource.resource === 'namespaces';
     const object: Body = {
       ...draft,
-      ...(isNamespace ? { spec: { finalizers: ['kubernetes'] }, status: { phase: 'Active' } } : {}),
+      ...(call.resource.group === '' ? beginnings[call.resource.resource] : undefined),
       metadata: {
         ...draft.metadata,
         name,
@@ -466,6 +465,13 @@ class Watch implements AsyncIterable<WatchEvent> {
 function resourceKey(resource: { readonly group: string; readonly resource: string }): string {
   return `${resource.group}/${resource.resource}`;
 }
+
+/** What the server makes of a new object of these kinds, whatever the client sent. */
+const beginnings: Readonly<Record<string, object>> = {
+  namespaces: { spec: { finalizers: ['kubernetes'] }, status: { phase: 'Active' } },
+  persistentvolumeclaims: { status: { phase: 'Pending' } },
+  persistentvolumes: { status: { phase: 'Pending' } },
+};
 
 /** What counts in metadata.generation. */
 function contentOf({ metadata: _, status: _status, ...content }: Body): unknown {
