@@ -5,11 +5,18 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { defaultVersion } from '../apiserver/index.ts';
 import { resources } from '../client/index.ts';
+import {
+  type AddressRange,
+  bareMachineLoadBalancers,
+  listenerAt,
+  startServiceController,
+} from '../cloud/index.ts';
 import { createLogger, type Logger, type LogLevel, systemClock } from '../component/index.ts';
 import { createMemoryStore, openJournalStore, type Store } from '../store/index.ts';
 import { type ClusterCertificates, clusterCertificates } from './certificates.ts';
 import { type ControlHandler, serveControl } from './control.ts';
 import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
+import { grantIdentities, LOAD_BALANCERS } from './identities.ts';
 import { imageHandlers, imageOperations } from './image-operations.ts';
 import {
   type KubeconfigEntry,
@@ -57,6 +64,8 @@ export interface UpOptions {
   readonly podCidr: string | undefined;
   readonly serviceCidr: string | undefined;
   readonly bridge: string | undefined;
+  /** Where Services of type LoadBalancer get their addresses; empty: they share the machine's own. */
+  readonly loadBalancerRanges: readonly AddressRange[];
   /** Hosts (with port) of registries without TLS. */
   readonly insecureRegistries: readonly string[];
   /** The kubeconfig to merge into; undefined: the user's; `none`: none. */
@@ -165,6 +174,20 @@ export async function startOnMachine(
     const url = clientUrl(options.address, plane.address.port);
     options.onStep?.({ name: 'API server', detail: url });
 
+    const admin = plane.client(ADMINISTRATOR);
+    if (!simulated) {
+      await grantIdentities(admin);
+      stack.use(
+        startServiceController({
+          client: plane.client(LOAD_BALANCERS),
+          loadBalancers: bareMachineLoadBalancers({
+            ranges: options.loadBalancerRanges,
+            listener: listenerAt,
+          }),
+          logger,
+        }),
+      );
+    }
     const nodes = simulated
       ? await startSimulatedNodes(plane, options.simulate, logger, stack)
       : [
@@ -181,7 +204,6 @@ export async function startOnMachine(
         ];
     await plane.ready;
     options.onStep?.({ name: 'controllers', detail: 'and scheduler at work' });
-    const admin = plane.client(ADMINISTRATOR);
     await Promise.all(nodes.map(({ name }) => nodeReady(admin, name)));
     options.onStep?.({
       name: nodes.length === 1 ? 'node' : 'nodes',

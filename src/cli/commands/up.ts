@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { parseAddressRange } from '../../cloud/index.ts';
 import { callControl, NotRunningError } from '../../cluster/control.ts';
 import { type ClusterPaths, type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
 import { type StartedCluster, startOnMachine, type UpOptions } from '../../cluster/up.ts';
@@ -56,6 +57,13 @@ export const upOptions = {
     value: 'NAME',
     description: 'the bridge of the pod network (default: bulkhead0)',
   },
+  'load-balancer-range': {
+    type: 'string',
+    value: 'RANGE',
+    multiple: true,
+    description:
+      "addresses for Services of type LoadBalancer: a CIDR or A-B (default: the machine's own address)",
+  },
   'insecure-registry': {
     type: 'string',
     value: 'HOST',
@@ -108,7 +116,14 @@ is none.`,
 };
 
 /** What only a node with real containers has. */
-const NODE_OPTIONS = ['kubelet-port', 'node-name', 'pod-cidr', 'bridge', 'insecure-registry'];
+const NODE_OPTIONS = [
+  'kubelet-port',
+  'node-name',
+  'pod-cidr',
+  'bridge',
+  'load-balancer-range',
+  'insecure-registry',
+];
 
 export function upOptionsFrom(values: OptionValues): UpOptions {
   const paths = defaultPaths(stringOption(values, 'state-dir'));
@@ -132,6 +147,16 @@ export function upOptionsFrom(values: OptionValues): UpOptions {
     podCidr: stringOption(values, 'pod-cidr'),
     serviceCidr: stringOption(values, 'service-cidr'),
     bridge: stringOption(values, 'bridge'),
+    loadBalancerRanges: ((values['load-balancer-range'] as readonly string[] | undefined) ?? []).map(
+      (text) => {
+        const range = parseAddressRange(text);
+        if (range === undefined)
+          throw new UsageError(
+            `--load-balancer-range is like 192.0.2.16/28 or 192.0.2.10-192.0.2.20, not "${text}"`,
+          );
+        return range;
+      },
+    ),
     insecureRegistries: (values['insecure-registry'] as readonly string[] | undefined) ?? [],
     kubeconfig: kubeconfigOption(values),
     logLevel: logLevel as (typeof levels)[number],
