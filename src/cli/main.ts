@@ -84,6 +84,7 @@ const MESSAGES = new Set([
   'CommandError',
   'ControlError',
   'DamagedStoreError',
+  'DebianPackageError',
   'HostError',
   'KubeconfigError',
   'NotRunningError',

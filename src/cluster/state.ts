@@ -32,6 +32,8 @@ export interface ClusterPaths {
   readonly pki: string;
   readonly store: string;
   readonly images: string;
+  /** Debian packages that images were made from. */
+  readonly packages: string;
   readonly runtime: string;
   readonly network: string;
   readonly kubelet: string;
@@ -50,6 +52,7 @@ export function clusterPaths(state: string, run: string): ClusterPaths {
     pki: join(state, 'pki'),
     store: join(state, 'store'),
     images: join(state, 'images'),
+    packages: join(state, 'packages'),
     runtime: join(state, 'runtime'),
     network: join(state, 'network'),
     kubelet: join(state, 'kubelet'),

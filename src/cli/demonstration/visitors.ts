@@ -1,0 +1,67 @@
+// Visitors of a page: a few of them fetch it one time after the other, each time on a new connection, so that every
+// fetch finds its own way through the service, until they are told to stop.
+
+import { Agent, get } from 'node:http';
+
+export interface Visits {
+  readonly requests: number;
+  /** What went wrong with those that got no page, in words, and how often. */
+  readonly failures: ReadonlyMap<string, number>;
+  /** How often each kind of answer came. */
+  readonly answers: ReadonlyMap<string, number>;
+}
+
+/** A page that has not come after this time has not come. */
+const TIMEOUT_MS = 5000;
+
+/** Resolves with the body of an answer with status 200. */
+export function fetchPage(url: string, agent?: Agent): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = get(url, { agent, timeout: TIMEOUT_MS }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', reject);
+      response.on('end', () => {
+        if (response.statusCode === 200) resolve(Buffer.concat(chunks).toString('utf8'));
+        else reject(new Error(`status ${response.statusCode}`));
+      });
+    });
+    request.on('timeout', () => request.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+    request.on('error', reject);
+  });
+}
+
+/** Starts `count` visitors; `kind` names an answer for the counts. `stop` resolves when the last fetch has ended. */
+export function startVisitors(
+  url: string,
+  count: number,
+  kind: (page: string) => string,
+): { stop(): Promise<Visits> } {
+  const agent = new Agent({ keepAlive: false });
+  const failures = new Map<string, number>();
+  const answers = new Map<string, number>();
+  let requests = 0;
+  let stopped = false;
+  const add = (counts: Map<string, number>, key: string): void => {
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  };
+  const visit = async (): Promise<void> => {
+    while (!stopped) {
+      requests++;
+      try {
+        add(answers, kind(await fetchPage(url, agent)));
+      } catch (error) {
+        add(failures, (error as Error).message);
+      }
+    }
+  };
+  const visitors = Promise.all(Array.from({ length: count }, visit));
+  return {
+    async stop() {
+      stopped = true;
+      await visitors;
+      agent.destroy();
+      return { requests, failures, answers };
+    },
+  };
+}
