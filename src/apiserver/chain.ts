@@ -81,6 +81,26 @@ export interface AdmissionAttributes {
    * anything after this plugin refused or failed. For plugins that reserve something (addresses, node ports).
    */
   onSettled(callback: (committed: boolean) => void): void;
+  /** Writes of other objects that are done together with this request's own, or not at all. */
+  accompany(companions: Companions): void;
+}
+
+/** Another object's write in the transaction of a request's own. */
+export type CompanionWrite =
+  /** Only while no such object is there. The object is of the storage version and in its normal form. */
+  | { readonly type: 'create'; readonly resource: GroupVersionResource; readonly object: SeedObject }
+  /** Only while it is still this very object. */
+  | { readonly type: 'delete'; readonly resource: GroupVersionResource; readonly object: KubeObject };
+
+/** What a plugin has written beside the object that it admitted. A dry run writes nothing and asks for nothing. */
+export interface Companions {
+  /** Asked before each try to write: `object` as it will be stored, or undefined when it is removed. */
+  writes(object: MutableObject | undefined): readonly CompanionWrite[];
+  /**
+   * Another writer was faster and this object is there already: changes `object`, so that `writes` asks for another
+   * one, or throws what the client gets.
+   */
+  taken(object: MutableObject, name: string): void;
 }
 
 /** One admission plugin. Rejects (or throws) with a StatusError to refuse the request. */

@@ -2,6 +2,7 @@
 
 import type { Clock } from '../component/index.ts';
 import { admissionPlugins } from './admission/plugins.ts';
+import { DEFAULT_NODE_PORTS } from './admission/service-addresses.ts';
 import { impersonatingAuthenticator } from './authentication/impersonation.ts';
 import { issuerDiscovery } from './authentication/issuer-discovery.ts';
 import { loadSigningKey, loadVerificationKey } from './authentication/jwt.ts';
@@ -14,6 +15,10 @@ import { mastersAuthorizer, unionAuthorizer } from './authorization/union.ts';
 import { CLUSTER_ROLES } from './bootstrap/cluster-roles.ts';
 import { keepBootstrapObjects, reconcileBootstrapObjects } from './bootstrap/reconcile.ts';
 import type { ChainContext, ChainFactory, ObjectReader } from './chain.ts';
+import { ServerEvents } from './events.ts';
+import { startAddressRepair } from './repair/cluster-addresses.ts';
+import { reportExhaustion } from './repair/exhaustion.ts';
+import { startNodePortWatch } from './repair/node-ports.ts';
 import { podStreams } from './streaming/exec.ts';
 import { type KubeletClientOptions, Kubelets } from './streaming/kubelets.ts';
 import { podLogs } from './streaming/logs.ts';
@@ -102,6 +107,7 @@ export function defaultChain(options: DefaultChainOptions): ChainFactory {
       requestAuthenticator({ tokens, apiAudiences, anonymous: options.anonymous ?? true }),
       authorizer,
     );
+    const events = own(new ServerEvents({ transport: context.transport, clock, logger }));
     const admission = admissionPlugins(
       {
         reader,
@@ -111,6 +117,7 @@ export function defaultChain(options: DefaultChainOptions): ChainFactory {
         logger,
         random,
         serviceCidrs,
+        exhausted: (exhaustion) => reportExhaustion(reader, events, exhaustion),
         protectStorageObjects: options.protectStorageObjects ?? false,
         ...(options.nodePorts && { nodePorts: options.nodePorts }),
         ...(options.patience && { patience: options.patience }),
@@ -157,6 +164,9 @@ export function defaultChain(options: DefaultChainOptions): ChainFactory {
         };
         await reconcileBootstrapObjects(context, objects, signal);
         own(keepBootstrapObjects(context, objects));
+        const repair = { ...context, events };
+        own(startAddressRepair(repair));
+        own(startNodePortWatch(repair, options.nodePorts ?? DEFAULT_NODE_PORTS));
       },
       async [Symbol.asyncDispose]() {
         for (const link of owned.splice(0).reverse()) link[Symbol.dispose]();

@@ -1,8 +1,9 @@
-// Pools that service addresses and node ports are taken from. An item is owned (a Service in the cache has it), held
-// (promised to a write under way), or free. Owners change only through the watch cache's events.
+// What service addresses and node ports are taken from. An item has owners (objects in the watch cache that hold it:
+// usually one, more after damage), is held (promised to a write under way), or is free. Owners change only through the
+// watch cache's events.
 
 import type { Clock } from '../../component/index.ts';
-import { type CidrRange, formatAddress, parseAddress } from './ip.ts';
+import { type CidrRange, formatAddress, type IpFamily, isAddress, parseAddress, parseCidr } from './ip.ts';
 
 export type PoolProblem = 'taken' | 'out-of-range';
 
@@ -10,61 +11,94 @@ export type PoolProblem = 'taken' | 'out-of-range';
 const LONGEST_HOLD_MS = 60_000;
 
 interface Hold {
-  readonly owner: string;
   readonly since: number;
 }
 
 /** The ownership book, whatever the items are. */
 class Book<T> {
-  readonly #owners = new Map<T, string>();
+  readonly #owners = new Map<T, readonly string[]>();
   readonly #items = new Map<string, readonly T[]>();
   readonly #holds = new Map<T, Hold>();
   readonly #clock: Clock;
+  /** Hears that an item is no longer free, or is again. */
+  readonly #changed: (item: T, used: boolean) => void;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, changed: (item: T, used: boolean) => void = () => {}) {
     this.#clock = clock;
+    this.#changed = changed;
   }
 
   /** What an owner has from now on, as its event says. */
   own(owner: string, items: readonly T[]): void {
-    for (const item of this.#items.get(owner) ?? []) {
-      if (this.#owners.get(item) === owner) this.#owners.delete(item);
-    }
+    const before = this.#items.get(owner) ?? [];
     if (items.length === 0) this.#items.delete(owner);
     else this.#items.set(owner, items);
     for (const item of items) {
-      this.#owners.set(item, owner);
-      this.#holds.delete(item);
+      const owners = this.#owners.get(item) ?? [];
+      if (!owners.includes(owner))
+        this.#change(item, () => {
+          this.#owners.set(item, [...owners, owner]);
+          this.#holds.delete(item);
+        });
+    }
+    for (const item of before) {
+      if (items.includes(item)) continue;
+      const left = (this.#owners.get(item) ?? []).filter((one) => one !== owner);
+      this.#change(item, () => {
+        if (left.length > 0) this.#owners.set(item, left);
+        else this.#owners.delete(item);
+      });
     }
   }
 
-  isFree(item: T): boolean {
-    return !this.#owners.has(item) && this.#held(item) === undefined;
+  /** In the order in which they came. */
+  owners(item: T): readonly string[] {
+    return this.#owners.get(item) ?? [];
   }
 
-  /** Holds the item for the owner; false when another has it. Pushes what gives it back. */
+  isFree(item: T): boolean {
+    this.#expire(item);
+    return !this.#isUsed(item);
+  }
+
+  /** Holds the item; false when somebody else has it. Pushes what gives it back. */
   take(item: T, owner: string, release: (() => void)[]): boolean {
-    const current = this.#owners.get(item);
-    if (current === owner) return true;
-    if (current !== undefined) return false;
-    if (this.#held(item) !== undefined) return false;
-    const hold: Hold = { owner, since: this.#clock.monotonic() };
-    this.#holds.set(item, hold);
+    if (this.owners(item).includes(owner)) return true;
+    if (!this.isFree(item)) return false;
+    const hold: Hold = { since: this.#clock.monotonic() };
+    this.#change(item, () => this.#holds.set(item, hold));
     release.push(() => {
-      if (this.#holds.get(item) === hold) this.#holds.delete(item);
+      if (this.#holds.get(item) === hold) this.#change(item, () => this.#holds.delete(item));
     });
     return true;
   }
 
-  get size(): number {
-    return this.#owners.size + this.#holds.size;
+  /** Everything that is not free. */
+  *used(): Iterable<T> {
+    yield* this.#owners.keys();
+    for (const item of this.#holds.keys()) if (!this.#owners.has(item)) yield item;
   }
 
-  #held(item: T): Hold | undefined {
+  /** Lets go of what was promised too long ago. */
+  expire(): void {
+    for (const item of [...this.#holds.keys()]) this.#expire(item);
+  }
+
+  #expire(item: T): void {
     const hold = this.#holds.get(item);
-    if (!hold || this.#clock.monotonic() - hold.since < LONGEST_HOLD_MS) return hold;
-    this.#holds.delete(item);
-    return undefined;
+    if (hold !== undefined && this.#clock.monotonic() - hold.since >= LONGEST_HOLD_MS)
+      this.#change(item, () => this.#holds.delete(item));
+  }
+
+  #isUsed(item: T): boolean {
+    return this.#owners.has(item) || this.#holds.has(item);
+  }
+
+  #change(item: T, change: () => void): void {
+    const before = this.#isUsed(item);
+    change();
+    const after = this.#isUsed(item);
+    if (before !== after) this.#changed(item, after);
   }
 }
 
@@ -85,41 +119,95 @@ function* candidates(size: number, start: number, random: () => number): Generat
   for (let i = 0; i < start; i++) yield i;
 }
 
-export class AddressPool {
+/** One range of addresses; how many of them are used is counted as they come and go, so that full is known at once. */
+class Subnet {
   readonly range: CidrRange;
-  readonly #book: Book<string>;
-  readonly #first: bigint;
-  readonly #size: number;
-  readonly #random: () => number;
+  readonly first: bigint;
+  readonly last: bigint;
+  /** At most 2^32 of them are given out at random. */
+  readonly size: number;
+  used = 0;
 
-  constructor(range: CidrRange, random: () => number, clock: Clock) {
+  constructor(range: CidrRange) {
     this.range = range;
-    this.#book = new Book(clock);
-    this.#random = random;
     // Neither the network's own address nor, for IPv4, its broadcast address.
-    this.#first = range.first + 1n;
-    const last = range.family === 'IPv4' ? range.last - 1n : range.last;
-    const size = last - this.#first + 1n;
-    this.#size = size > 0n ? Number(size < 2n ** 32n ? size : 2n ** 32n) : 0;
+    this.first = range.first + 1n;
+    this.last = range.family === 'IPv4' ? range.last - 1n : range.last;
+    const size = this.last - this.first + 1n;
+    this.size = size > 0n ? Number(size < 2n ** 32n ? size : 2n ** 32n) : 0;
   }
 
+  holds(value: bigint): boolean {
+    return value >= this.first && value <= this.last;
+  }
+
+  /** Of those that are given out. */
+  counts(value: bigint): boolean {
+    return value >= this.first && value < this.first + BigInt(this.size);
+  }
+}
+
+/** The service addresses of one family, from any number of ranges, which may overlap. */
+export class AddressSpace {
+  readonly family: IpFamily;
+  readonly #book: Book<string>;
+  readonly #random: () => number;
+  #subnets: readonly Subnet[] = [];
+
+  constructor(family: IpFamily, random: () => number, clock: Clock) {
+    this.family = family;
+    this.#random = random;
+    this.#book = new Book(clock, (address, used) => {
+      const { value } = parseAddress(address);
+      for (const subnet of this.#subnets) if (subnet.counts(value)) subnet.used += used ? 1 : -1;
+    });
+  }
+
+  get ranges(): readonly string[] {
+    return this.#subnets.map(({ range }) => range.text);
+  }
+
+  /** Where addresses are taken from, from now on, in this order; each once. */
+  setRanges(texts: readonly string[]): void {
+    const subnets = [...new Set(texts)].map((text) => new Subnet(parseCidr(text)));
+    for (const address of this.#book.used()) {
+      const { value } = parseAddress(address);
+      for (const subnet of subnets) if (subnet.counts(value)) subnet.used++;
+    }
+    this.#subnets = subnets;
+  }
+
+  /** Canonical addresses of this family; others are left out. */
   own(owner: string, addresses: readonly string[]): void {
-    this.#book.own(owner, addresses);
+    this.#book.own(
+      owner,
+      addresses.filter((address) => isAddress(address) && parseAddress(address).family === this.family),
+    );
   }
 
   take(address: string, owner: string, release: (() => void)[]): PoolProblem | undefined {
     const { value } = parseAddress(address);
-    const broadcast = this.range.family === 'IPv4' ? this.range.last : this.range.last + 1n;
-    if (value < this.#first || value >= broadcast) return 'out-of-range';
+    if (!this.#subnets.some((subnet) => subnet.holds(value))) return 'out-of-range';
     return this.#book.take(address, owner, release) ? undefined : 'taken';
   }
 
-  /** Undefined when the range is full. */
+  /** Undefined when all ranges are full. */
   takeAny(owner: string, release: (() => void)[]): string | undefined {
-    if (this.#book.size >= this.#size) return undefined;
-    for (const index of candidates(this.#size, dynamicStart(this.#size, 16, 256, 16), this.#random)) {
-      const address = formatAddress(this.#first + BigInt(index), this.range.family);
-      if (this.#book.isFree(address) && this.#book.take(address, owner, release)) return address;
+    const address = this.#anyFree(owner, release);
+    if (address !== undefined) return address;
+    // Promises that were not kept may be all that fills the ranges.
+    this.#book.expire();
+    return this.#anyFree(owner, release);
+  }
+
+  #anyFree(owner: string, release: (() => void)[]): string | undefined {
+    for (const subnet of this.#subnets) {
+      if (subnet.used >= subnet.size) continue;
+      const start = dynamicStart(subnet.size, 16, 256, 16);
+      for (const index of candidates(subnet.size, start, this.#random)) {
+        const address = formatAddress(subnet.first + BigInt(index), this.family);
+        if (this.#book.isFree(address) && this.#book.take(address, owner, release)) return address;
+      }
     }
     return undefined;
   }
@@ -139,11 +227,21 @@ export class PortPool {
   }
 
   own(owner: string, ports: readonly number[]): void {
-    this.#book.own(owner, ports);
+    this.#book.own(owner, [...new Set(ports)]);
+  }
+
+  /** Who has the port, the first one first. */
+  owners(port: number): readonly string[] {
+    return this.#book.owners(port);
+  }
+
+  holds(port: number): boolean {
+    return port >= this.first && port <= this.last;
   }
 
   take(port: number, owner: string, release: (() => void)[]): PoolProblem | undefined {
-    if (port < this.first || port > this.last) return 'out-of-range';
+    if (this.#book.owners(port).includes(owner)) return undefined;
+    if (!this.holds(port)) return 'out-of-range';
     return this.#book.take(port, owner, release) ? undefined : 'taken';
   }
 

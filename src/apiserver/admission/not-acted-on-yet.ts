@@ -103,12 +103,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
   },
   { group: 'networking.k8s.io', resource: 'ingresses', action: 'warn', lacks: 'has no ingress controller' },
   {
-    group: 'networking.k8s.io',
-    resource: 'servicecidrs',
-    action: 'warn',
-    lacks: 'does not take service addresses from further ranges',
-  },
-  {
     group: 'flowcontrol.apiserver.k8s.io',
     resource: 'flowschemas',
     action: 'warn',

@@ -21,7 +21,7 @@ import { priorityPlugin } from './priority.ts';
 import { rbacEscalationPlugin } from './rbac-escalation.ts';
 import { runtimeClassPlugin } from './runtime-class.ts';
 import { serviceAccountPlugin } from './service-account.ts';
-import { ServiceAddresses } from './service-addresses.ts';
+import { type Exhaustion, ServiceAddresses } from './service-addresses.ts';
 import { persistentVolumeClaimResizePlugin, storageObjectInUseProtectionPlugin } from './storage-objects.ts';
 import { defaultTolerationSecondsPlugin, taintNodesByConditionPlugin } from './tolerations.ts';
 
@@ -35,6 +35,8 @@ export interface AdmissionOptions {
   readonly random: () => number;
   readonly serviceCidrs: readonly string[];
   readonly nodePorts?: { readonly first: number; readonly last: number };
+  /** Told whenever a Service is refused because no address or node port is left. */
+  readonly exhausted?: (exhaustion: Exhaustion) => void;
   /**
    * Puts the in-use finalizers on claims and volumes. Only where the protection controllers run: nobody else takes
    * them away again.

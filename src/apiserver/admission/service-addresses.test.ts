@@ -119,7 +119,7 @@ test('an address that is asked for is checked', async () => {
   for (const outside of ['10.97.0.1', '10.96.0.0', '10.96.0.255'])
     await assert.rejects(
       stored('b', { clusterIP: outside }),
-      statusError(422, /is not in the valid range. The range of valid IPs is 10.96.0.0\/24/),
+      statusError(422, /the provided network does not match the current range/),
     );
   await assert.rejects(
     stored('b', { clusterIP: '10.96.0.010' }),

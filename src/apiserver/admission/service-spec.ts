@@ -39,20 +39,31 @@ export function keepAllocated(spec: ServiceSpec, old: ServiceSpec): void {
   const hadNodePorts = old.type === 'NodePort' || old.type === 'LoadBalancer';
   if (wantsNodePorts(spec) && hadNodePorts) {
     const used = new Set((spec.ports ?? []).map(({ nodePort }) => nodePort).filter(Boolean));
+    // By name, as upstream does: the rest of the port may be what has changed.
+    const before = new Map((old.ports ?? []).map(({ name = '', nodePort }) => [name, nodePort]));
     for (const port of spec.ports ?? []) {
       if (port.nodePort) continue;
-      const before = (old.ports ?? []).find(
-        (known) =>
-          known.nodePort &&
-          known.port === port.port &&
-          (known.protocol ?? 'TCP') === (port.protocol ?? 'TCP'),
-      )?.nodePort;
-      if (before && !used.has(before)) port.nodePort = before;
+      const nodePort = before.get(port.name ?? '');
+      if (nodePort && !used.has(nodePort)) port.nodePort = nodePort;
     }
   }
   const local = (s: ServiceSpec): boolean => s.type === 'LoadBalancer' && s.externalTrafficPolicy === 'Local';
   if (local(spec) && local(old) && !spec.healthCheckNodePort && old.healthCheckNodePort)
     spec.healthCheckNodePort = old.healthCheckNodePort;
+}
+
+/**
+ * A Service that prefers two families got what there was when it was made. It changes when its own addressing is
+ * changed, not because the cluster has got, or lost, a family meanwhile.
+ */
+function isSettled(spec: ServiceSpec, old: ServiceSpec): boolean {
+  return (
+    old.type === spec.type &&
+    spec.ipFamilyPolicy === 'PreferDualStack' &&
+    (old.ipFamilyPolicy ?? 'PreferDualStack') === 'PreferDualStack' &&
+    sameList(spec.clusterIPs, old.clusterIPs) &&
+    sameList(spec.ipFamilies, old.ipFamilies)
+  );
 }
 
 const hasSelector = (spec: ServiceSpec): boolean => Object.keys(spec.selector ?? {}).length > 0;
@@ -67,6 +78,10 @@ export function initFamilies(
   available: readonly IpFamily[],
 ): FieldError[] {
   if (!needsClusterIp(spec)) return [];
+  if (old && isSettled(spec, old)) return [];
+  // A client that leaves the policy out of an update keeps the one that there is.
+  if (spec.ipFamilyPolicy === undefined && old?.ipFamilyPolicy !== undefined)
+    spec.ipFamilyPolicy = old.ipFamilyPolicy;
   const errors: FieldError[] = [];
   const primary = available[0]!;
   const other = (family: IpFamily): IpFamily => (family === 'IPv4' ? 'IPv6' : 'IPv4');
@@ -83,6 +98,18 @@ export function initFamilies(
     if ((spec.ipFamilies?.length ?? 0) === 2 && sameList(spec.ipFamilies, old.ipFamilies))
       spec.ipFamilies = spec.ipFamilies!.slice(0, 1);
   }
+  if (old && spec.ipFamilyPolicy !== undefined && spec.ipFamilyPolicy !== 'SingleStack') {
+    const fewer = (now: readonly string[] = [], before: readonly string[] = []): boolean =>
+      now.length > 0 && now.length < before.length;
+    const mustBeSingle = (what: string): FieldError =>
+      fieldError.invalid(
+        'spec.ipFamilyPolicy',
+        spec.ipFamilyPolicy,
+        `must be 'SingleStack' to release the secondary ${what}`,
+      );
+    if (fewer(spec.clusterIPs, old.clusterIPs)) errors.push(mustBeSingle('cluster IP'));
+    if (fewer(spec.ipFamilies, old.ipFamilies)) errors.push(mustBeSingle('IP family'));
+  }
 
   const families = (spec.ipFamilies ?? []).filter((family): family is IpFamily => family !== '');
   for (const [index, address] of (isHeadless(spec) ? [] : (spec.clusterIPs ?? [])).entries()) {
@@ -97,8 +124,17 @@ export function initFamilies(
       continue;
     }
     const family = addressFamily(address);
-    if (families[index] === undefined) families[index] = family;
-    else if (families[index] !== family)
+    if (families[index] === undefined) {
+      families[index] = family;
+      if (!available.includes(family))
+        errors.push(
+          fieldError.invalid(
+            `spec.clusterIPs[${index}]`,
+            spec.clusterIPs,
+            `${family} is not configured on this cluster`,
+          ),
+        );
+    } else if (families[index] !== family)
       errors.push(
         fieldError.invalid(
           `spec.ipFamilies[${index}]`,

@@ -41,6 +41,7 @@ const KEPT: readonly (readonly [group: string, resource: string])[] = [
   ['', 'services'],
   ['', 'endpoints'],
   ['discovery.k8s.io', 'endpointslices'],
+  ['networking.k8s.io', 'servicecidrs'],
   ['scheduling.k8s.io', 'priorityclasses'],
 ];
 

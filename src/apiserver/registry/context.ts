@@ -13,7 +13,7 @@ import {
 } from '../../api/schema/decode.ts';
 import { PROTOBUF, ProtobufSyntaxError, parseProtobuf } from '../../api/schema/protobuf.ts';
 import type { Clock, Logger } from '../../component/index.ts';
-import type { AdmissionAttributes, AdmissionOperation, AdmissionPlugin } from '../chain.ts';
+import type { AdmissionAttributes, AdmissionOperation, AdmissionPlugin, Companions } from '../chain.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { RegistryRequest, RequestBody } from './request.ts';
 
@@ -92,6 +92,8 @@ export function admissionByOperation(plugins: readonly AdmissionPlugin[]): Regis
   };
 }
 
+const NONE: readonly Companions[] = [];
+
 /** One request's way through admission. */
 export class AdmissionRun {
   readonly #plugins: readonly AdmissionPlugin[];
@@ -100,6 +102,7 @@ export class AdmissionRun {
   readonly #dryRun: boolean;
   readonly #options: Readonly<Record<string, unknown>>;
   #settled: ((committed: boolean) => void)[] | undefined;
+  #companions: Companions[] | undefined;
   readonly #logger: Logger;
 
   constructor(
@@ -133,6 +136,11 @@ export class AdmissionRun {
       const pending = plugin.validate?.(attributes);
       if (pending !== undefined) await pending;
     }
+  }
+
+  /** What plugins have written together with the object. */
+  get companions(): readonly Companions[] {
+    return this.#companions ?? NONE;
   }
 
   /** To be called once, when the outcome is known. */
@@ -169,6 +177,10 @@ export class AdmissionRun {
       onSettled: (callback) => {
         this.#settled ??= [];
         this.#settled.push(callback);
+      },
+      accompany: (companions) => {
+        this.#companions ??= [];
+        this.#companions.push(companions);
       },
     };
   }

@@ -5,6 +5,7 @@ import type { MutableObject, ResourceDefinition } from '../../api/definition.ts'
 import { alreadyExists, badRequest, generateNameConflict, invalid, StatusError } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
 import { writeOptions } from '../request/options.ts';
+import { writeWithCompanions } from './companions.ts';
 import { AdmissionRun, decodeBody, type RegistryContext, storageDefinition } from './context.ts';
 import { generateName, NAME_ATTEMPTS } from './names.ts';
 import { matchNamespace, orderMetadata, setSystemFields } from './object-meta.ts';
@@ -43,7 +44,7 @@ export async function insert(
       validateNew(definition, stored, candidate);
       await admission.validate(candidate, undefined);
       orderMetadata(candidate);
-      const outcome = await place(context, request, stored, candidate, options.dryRun);
+      const outcome = await place(context, request, stored, candidate, options.dryRun, admission);
       if (outcome !== 'taken') {
         committed = true;
         return outcome;
@@ -90,6 +91,7 @@ async function place(
   stored: ResourceDefinition,
   object: MutableObject,
   dryRun: boolean,
+  admission: AdmissionRun,
 ): Promise<Answer | 'taken'> {
   const format = context.objects.format(request.definition);
   if (dryRun) {
@@ -105,7 +107,7 @@ async function place(
       value: request.definition.conversion?.fromStorage(object) ?? object,
     };
   }
-  const written = await context.objects.write(stored, object, undefined);
+  const written = await writeWithCompanions(context, stored, object, undefined, admission);
   return written.done ? { type: 'object', status: 201, object: written.object, format } : 'taken';
 }
 

@@ -10,6 +10,7 @@ import type { KubeObject } from '../../api/object.ts';
 import { decodeTarget } from '../../api/schema/decode.ts';
 import type { StoredObject } from '../cache/stored-object.ts';
 import { type DeleteOptions, deleteOptions } from '../request/options.ts';
+import { removeWithCompanions } from './companions.ts';
 import { AdmissionRun, decodeBody, type RegistryContext, storageDefinition } from './context.ts';
 import { list } from './list.ts';
 import { FINALIZER_FOREGROUND, FINALIZER_ORPHAN, orderMetadata } from './object-meta.ts';
@@ -77,7 +78,7 @@ export async function removeOne(
       await admission.admit(undefined, current.object);
       await admission.validate(undefined, current.object);
       const plan = planRemoval(stored, current.object, options, context.clock.now());
-      const outcome = await carryOut(context, request, stored, current, plan, options);
+      const outcome = await carryOut(context, request, stored, current, plan, options, admission);
       if (outcome.done) {
         committed = plan.type !== 'pending';
         return outcome.answer;
@@ -249,6 +250,7 @@ async function carryOut(
   current: StoredObject,
   plan: Plan,
   options: DeleteOptions,
+  admission: AdmissionRun,
 ): Promise<CarriedOut> {
   const { definition } = request;
   const { objects } = context;
@@ -278,7 +280,7 @@ async function carryOut(
     case 'remove': {
       let revision = current.revision;
       if (!options.dryRun) {
-        const removed = await objects.remove(current);
+        const removed = await removeWithCompanions(context, stored, current, admission);
         if (!removed.done) return removed;
         revision = removed.revision;
       }

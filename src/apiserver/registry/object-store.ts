@@ -9,6 +9,7 @@ import type { Clock } from '../../component/index.ts';
 import {
   type Compare,
   type KeyValue,
+  type Operation,
   type Store,
   StoreUnavailableError,
   type TransactionResult,
@@ -19,14 +20,29 @@ import type { WatchCache } from '../cache/watch-cache.ts';
 import { WireFormat } from '../cache/wire-format.ts';
 import { ExpiryLeases } from './leases.ts';
 
+/** Another object that is written in the same transaction, or keeps it from being done. */
+export interface JoinedWrite {
+  readonly key: string;
+  /** The revision that it must still have; 0: it must not be there. */
+  readonly revision: number;
+  /** What it becomes; absent: it is removed. `object` is the parsed form of `bytes`, no longer to be changed. */
+  readonly put?: { readonly bytes: Uint8Array; readonly object: MutableObject };
+}
+
+interface Lost {
+  readonly done: false;
+  /** What is there now. */
+  readonly current: StoredObject | undefined;
+  /** Not the object itself but these have changed meanwhile. */
+  readonly joined?: readonly JoinedWrite[];
+}
+
 export type WriteResult =
   | { readonly done: true; readonly object: StoredObject }
-  /** Somebody else was faster; `current` is what is there now. */
-  | { readonly done: false; readonly current: StoredObject | undefined };
+  /** Somebody else was faster. */
+  | Lost;
 
-export type RemoveResult =
-  | { readonly done: true; readonly revision: number }
-  | { readonly done: false; readonly current: StoredObject | undefined };
+export type RemoveResult = { readonly done: true; readonly revision: number } | Lost;
 
 /** How long Events are kept, in ms: upstream's --event-ttl. */
 const EVENT_TTL_MS = 3_600_000;
@@ -94,43 +110,50 @@ export class ObjectStore {
 
   /**
    * Writes `object` (in the storage version, no longer to be changed) where `previous` was; undefined: where nothing
-   * was.
+   * was. `joined` are written before it, at the same revision.
    */
   async write(
     definition: ResourceDefinition,
     object: MutableObject,
     previous: StoredObject | undefined,
     bytes: Uint8Array = this.encode(definition, object),
+    joined: readonly JoinedWrite[] = [],
   ): Promise<WriteResult> {
     const form = this.form(definition);
     const key = storageKey(form, object.metadata.namespace ?? '', object.metadata.name!);
     this.cache.announce(bytes, object);
+    for (const { put } of joined) if (put !== undefined) this.cache.announce(put.bytes, put.object);
     try {
-      const compare = [{ key, modRevision: previous?.revision ?? 0 }];
+      const compare = [{ key, modRevision: previous?.revision ?? 0 }, ...comparisons(joined)];
       const result = await this.#guard(() =>
         form.resource === 'events' && form.group === ''
           ? this.#putEvent(compare, key, bytes)
-          : this.store.txn({ compare, operations: [{ type: 'put', key, value: bytes }] }),
+          : this.store.txn({
+              compare,
+              operations: [...operations(joined), { type: 'put', key, value: bytes }],
+            }),
       );
-      if (!result.succeeded) return { done: false, current: this.#current(form, result.current[0]) };
+      if (!result.succeeded) return this.#lost(form, previous, joined, result.current);
       const stored =
         this.cache.known(form.keyPrefix)?.getByKeyAt(key, result.revision) ??
         new StoredObject(form, key, bytes, result.revision);
       return { done: true, object: stored };
     } finally {
       this.cache.withdraw(bytes);
+      for (const { put } of joined) if (put !== undefined) this.cache.withdraw(put.bytes);
     }
   }
 
-  async remove(object: StoredObject): Promise<RemoveResult> {
+  /** Removes the object; `joined` are written after it, at the same revision. */
+  async remove(object: StoredObject, joined: readonly JoinedWrite[] = []): Promise<RemoveResult> {
     const { key, form } = object;
     const result = await this.#guard(() =>
       this.store.txn({
-        compare: [{ key, modRevision: object.revision }],
-        operations: [{ type: 'delete', key }],
+        compare: [{ key, modRevision: object.revision }, ...comparisons(joined)],
+        operations: [{ type: 'delete', key }, ...operations(joined)],
       }),
     );
-    if (!result.succeeded) return { done: false, current: this.#current(form, result.current[0]) };
+    if (!result.succeeded) return this.#lost(form, object, joined, result.current);
     return { done: true, revision: result.revision };
   }
 
@@ -150,8 +173,19 @@ export class ObjectStore {
     }
   }
 
-  #current(form: StorageForm, kv: KeyValue | undefined): StoredObject | undefined {
-    return kv && this.#stored(form, kv);
+  #lost(
+    form: StorageForm,
+    previous: StoredObject | undefined,
+    joined: readonly JoinedWrite[],
+    [own, ...others]: readonly (KeyValue | undefined)[],
+  ): Lost {
+    const current = own && this.#stored(form, own);
+    if ((own?.modRevision ?? 0) !== (previous?.revision ?? 0)) return { done: false, current };
+    return {
+      done: false,
+      current,
+      joined: joined.filter((write, i) => write.revision !== (others[i]?.modRevision ?? 0)),
+    };
   }
 
   #stored(form: StorageForm, kv: KeyValue): StoredObject {
@@ -168,6 +202,16 @@ export class ObjectStore {
       throw storeFailure(error);
     }
   }
+}
+
+function comparisons(joined: readonly JoinedWrite[]): Compare[] {
+  return joined.map(({ key, revision }) => ({ key, modRevision: revision }));
+}
+
+function operations(joined: readonly JoinedWrite[]): Operation[] {
+  return joined.map(({ key, put }) =>
+    put === undefined ? { type: 'delete', key } : { type: 'put', key, value: put.bytes },
+  );
 }
 
 /** What a client is told when the store fails. */

@@ -19,6 +19,7 @@ import type { PatchType } from '../../api/transport.ts';
 import type { StoredObject } from '../cache/stored-object.ts';
 import { type WriteOptions, writeOptions } from '../request/options.ts';
 import { parsePatch } from '../request/patch-body.ts';
+import { removeWithCompanions, writeWithCompanions } from './companions.ts';
 import { AdmissionRun, decodeBody, type RegistryContext, storageDefinition } from './context.ts';
 import { insert } from './create.ts';
 import { keepSystemFields, matchName, metadataUpdateErrors, orderMetadata } from './object-meta.ts';
@@ -138,7 +139,7 @@ export async function modify(
       validateUpdate(definition, stored, rules, object, old);
       await admission.validate(object, old);
       orderMetadata(object);
-      const outcome = await replace(context, request, stored, object, current, options.dryRun);
+      const outcome = await replace(context, request, stored, object, current, options.dryRun, admission);
       if (outcome.done) {
         committed = true;
         return outcome.answer;
@@ -219,6 +220,7 @@ async function replace(
   object: MutableObject,
   current: StoredObject,
   dryRun: boolean,
+  admission: AdmissionRun,
 ): Promise<Replaced> {
   const { objects } = context;
   const format = objects.format(request.definition);
@@ -236,13 +238,13 @@ async function replace(
   }
   if (gone) {
     // The last finalizer of an object on its way out is gone, and so is the object.
-    const removed = await objects.remove(current);
+    const removed = await removeWithCompanions(context, stored, current, admission);
     if (!removed.done) return removed;
     object.metadata.resourceVersion = String(removed.revision);
     const value = request.definition.conversion?.fromStorage(object) ?? object;
     return { done: true, answer: { type: 'value', status: 200, value } };
   }
-  const written = await objects.write(stored, object, current, bytes);
+  const written = await writeWithCompanions(context, stored, object, current, admission, bytes);
   if (!written.done) return written;
   return { done: true, answer: { type: 'object', status: 200, object: written.object, format } };
 }

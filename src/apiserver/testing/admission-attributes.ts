@@ -3,13 +3,15 @@
 import type { MutableObject, ResourceDefinition } from '../../api/definition.ts';
 import type { KubeObject } from '../../api/index.ts';
 import { StatusError } from '../../api/index.ts';
-import type { AdmissionAttributes, AdmissionPlugin, UserInfo } from '../chain.ts';
+import type { AdmissionAttributes, AdmissionPlugin, Companions, UserInfo } from '../chain.ts';
 
 export interface Admitted {
   readonly warnings: string[];
   readonly settle: (committed: boolean) => void;
   /** The object after admission, as JSON would show it. */
   readonly object: unknown;
+  /** What plugins have written together with it. */
+  readonly companions: readonly Companions[];
 }
 
 export interface AdmissionRequest {
@@ -33,6 +35,7 @@ export async function admitted(plugin: AdmissionPlugin, request: AdmissionReques
   const namespaced = request.namespaced ?? true;
   const callbacks: ((committed: boolean) => void)[] = [];
   const warnings: string[] = [];
+  const companions: Companions[] = [];
   const attributes: AdmissionAttributes = {
     operation: request.operation ?? (request.old ? 'UPDATE' : 'CREATE'),
     definition: {
@@ -52,11 +55,12 @@ export async function admitted(plugin: AdmissionPlugin, request: AdmissionReques
     user: request.user ?? { name: 'jane', groups: ['system:authenticated'] },
     warn: (message) => warnings.push(message),
     onSettled: (callback) => callbacks.push(callback),
+    accompany: (one) => companions.push(one),
   };
   const settle = (committed: boolean): void => {
     for (const callback of callbacks.splice(0)) callback(committed);
   };
-  if (!plugin.handles(attributes.operation)) return { warnings, settle, object };
+  if (!plugin.handles(attributes.operation)) return { warnings, settle, object, companions };
   try {
     await plugin.admit?.(attributes);
     await plugin.validate?.(attributes);
@@ -64,7 +68,7 @@ export async function admitted(plugin: AdmissionPlugin, request: AdmissionReques
     settle(false);
     throw error;
   }
-  return { warnings, settle, object };
+  return { warnings, settle, object, companions };
 }
 
 /** For assert.rejects: a StatusError with this code whose message matches. */
