@@ -70,6 +70,7 @@ const PROGRAMS = [
   { program: 'docker-registry', package: 'docker-registry', for: ['test'] },
   { program: 'openssl', package: 'openssl', for: ['test'] },
   { program: 'xz', package: 'xz-utils', for: ['test'] },
+  { program: 'wrk', package: 'wrk', for: ['test'] },
 ];
 
 function onPath(program) {
