@@ -21,6 +21,8 @@ export class SchedulerCache implements Snapshot {
   readonly #pods = new Map<string, PlacedPod>();
   /** Pods whose node is not (or no longer) known, by node name. */
   readonly #homeless = new Map<string, Map<string, PodInfo>>();
+  /** How many placed pods name each claim. */
+  readonly #claims = new Map<string, number>();
 
   get nodes(): readonly NodeInfo[] {
     this.#list ??= interleaveZones([...this.#nodes.values()]);
@@ -29,6 +31,10 @@ export class SchedulerCache implements Snapshot {
 
   get(nodeName: string): NodeInfo | undefined {
     return this.#nodes.get(nodeName);
+  }
+
+  podsUsingClaim(key: string): number {
+    return this.#claims.get(key) ?? 0;
   }
 
   setNode(node: Node): void {
@@ -76,6 +82,11 @@ export class SchedulerCache implements Snapshot {
     const placed = this.#pods.get(uid);
     if (!placed) return;
     this.#pods.delete(uid);
+    for (const key of placed.info.claims) {
+      const left = this.podsUsingClaim(key) - 1;
+      if (left > 0) this.#claims.set(key, left);
+      else this.#claims.delete(key);
+    }
     const node = this.#nodes.get(placed.nodeName);
     if (node) {
       node.removePod(uid);
@@ -90,6 +101,7 @@ export class SchedulerCache implements Snapshot {
     this.removePod(pod.metadata.uid);
     const info = podInfo(pod);
     this.#pods.set(pod.metadata.uid, { info, nodeName, assumed });
+    for (const key of info.claims) this.#claims.set(key, this.podsUsingClaim(key) + 1);
     const node = this.#nodes.get(nodeName);
     if (node) {
       node.addPod(info);

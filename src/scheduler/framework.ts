@@ -2,7 +2,8 @@
 // pod runs PreFilter → Filter → PreScore → Score → Reserve → PreBind → Bind; the first four are synchronous and see
 // one unchanging snapshot, so nothing that happens in the cluster can slip between looking and deciding.
 
-import type { Node, Pod } from '../api/types/core-v1.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../api/types/core-v1.ts';
+import type { CSIDriver, CSINode, CSIStorageCapacity, StorageClass } from '../api/types/storage-v1.ts';
 import type { NodeInfo } from './node-info.ts';
 
 /** Why a pod does not fit. Unresolvable: no change to other pods on that node could help (preemption is pointless). */
@@ -26,6 +27,8 @@ export class CycleState {
 export interface Snapshot {
   readonly nodes: readonly NodeInfo[];
   get(nodeName: string): NodeInfo | undefined;
+  /** How many placed pods name the claim (`namespace/name`) in their spec. */
+  podsUsingClaim(key: string): number;
 }
 
 /** What can happen in the cluster that makes an unschedulable pod worth another try. */
@@ -35,7 +38,22 @@ export type ClusterEvent =
   | { readonly type: 'AssignedPodDeleted'; readonly pod: Pod }
   | { readonly type: 'AssignedPodUpdated'; readonly pod: Pod; readonly old: Pod }
   | { readonly type: 'AssignedPodAdded'; readonly pod: Pod }
-  | { readonly type: 'PodUpdated'; readonly pod: Pod; readonly old: Pod };
+  | { readonly type: 'PodUpdated'; readonly pod: Pod; readonly old: Pod }
+  // `old` is absent for what is new.
+  | {
+      readonly type: 'ClaimChanged';
+      readonly claim: PersistentVolumeClaim;
+      readonly old?: PersistentVolumeClaim;
+    }
+  | { readonly type: 'VolumeChanged'; readonly volume: PersistentVolume; readonly old?: PersistentVolume }
+  | { readonly type: 'StorageClassChanged'; readonly storageClass: StorageClass; readonly old?: StorageClass }
+  | {
+      readonly type: 'StorageCapacityChanged';
+      readonly capacity: CSIStorageCapacity;
+      readonly old?: CSIStorageCapacity;
+    }
+  | { readonly type: 'CsiDriverChanged'; readonly driver: CSIDriver; readonly old?: CSIDriver }
+  | { readonly type: 'CsiNodeChanged'; readonly csiNode: CSINode; readonly old?: CSINode };
 
 export type PreFilterResult =
   | { readonly rejected: Rejection }
@@ -62,7 +80,12 @@ export interface Plugin {
   reserve?(state: CycleState, pod: Pod, nodeName: string): Rejection | undefined;
   unreserve?(state: CycleState, pod: Pod, nodeName: string): void;
 
-  /** Work that must be done before the binding is written; rejects to give up this attempt. */
+  /** Whether `preBind` has anything to do for this pod; absent: always. */
+  needsPreBind?(state: CycleState, pod: Pod, nodeName: string): boolean;
+  /**
+   * Work that must be done before the binding is written; rejects to give up this attempt. `signal` aborts when the
+   * scheduler stops and when the pod is deleted.
+   */
   preBind?(state: CycleState, pod: Pod, nodeName: string, signal: AbortSignal): Promise<void>;
   /** Writes the binding. The first plugin that has `bind` does it. */
   bind?(state: CycleState, pod: Pod, nodeName: string, signal: AbortSignal): Promise<void>;

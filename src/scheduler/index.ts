@@ -1,5 +1,4 @@
 // The scheduler's public face.
 
 export type { ClusterEvent, CycleState, Plugin, Rejection, Snapshot, WeightedPlugin } from './framework.ts';
-export { defaultPlugins } from './plugins/index.ts';
 export { type SchedulerOptions, startScheduler } from './scheduler.ts';

@@ -22,6 +22,8 @@ export interface PodInfo {
   readonly scoredMilliCpu: number;
   readonly scoredMemory: number;
   readonly hostPorts: readonly HostPort[];
+  /** The claims that its volumes name, as `namespace/name`. */
+  readonly claims: readonly string[];
 }
 
 export function podInfo(pod: Pod): PodInfo {
@@ -40,12 +42,17 @@ export function podInfo(pod: Pod): PodInfo {
       hostPorts.push({ ip: port.hostIP || '0.0.0.0', protocol: port.protocol ?? 'TCP', port: port.hostPort });
     }
   }
+  const claims: string[] = [];
+  for (const { persistentVolumeClaim } of pod.spec.volumes ?? [])
+    if (persistentVolumeClaim)
+      claims.push(`${pod.metadata.namespace ?? ''}/${persistentVolumeClaim.claimName}`);
   return {
     pod,
     requests,
     scoredMilliCpu: (requests.get('cpu') ?? 0) + milliCpu,
     scoredMemory: (requests.get('memory') ?? 0) + memory,
     hostPorts,
+    claims,
   };
 }
 

@@ -9,7 +9,7 @@ import { type Client, createClient, resources } from '../client/index.ts';
 import { settle } from '../client/testing/eventually.ts';
 import { FakeApi } from '../client/testing/fake-api.ts';
 import { ManualClock } from '../component/index.ts';
-import { defaultPlugins, type Plugin, type SchedulerOptions, startScheduler } from './index.ts';
+import { type Plugin, type SchedulerOptions, startScheduler } from './index.ts';
 
 interface Cluster extends AsyncDisposable {
   readonly api: FakeApi;
@@ -315,7 +315,9 @@ describe('the scheduler', () => {
         return undefined;
       },
     };
-    await using cluster = await startTestCluster({ plugins: [...defaultPlugins, { plugin, weight: 0 }] });
+    await using cluster = await startTestCluster({
+      plugins: (defaults) => [...defaults, { plugin, weight: 0 }],
+    });
     await cluster.addNode('a');
     await cluster.createPod('p');
     await cluster.createPod('q');

@@ -4,7 +4,14 @@
 
 import { withCondition } from '../api/meta.ts';
 import { isPodTerminal } from '../api/node-selection.ts';
-import type { Node, Pod, PodCondition } from '../api/types/core-v1.ts';
+import type {
+  Node,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  PodCondition,
+} from '../api/types/core-v1.ts';
+import type { CSINode, CSIStorageCapacity, StorageClass } from '../api/types/storage-v1.ts';
 import {
   type Client,
   createEventRecorder,
@@ -25,16 +32,21 @@ import { SchedulerCache } from './cache.ts';
 import type { ClusterEvent, WeightedPlugin } from './framework.ts';
 import { defaultPlugins } from './plugins/index.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
+import { VolumeBinder } from './volumes/volume-binder.ts';
+import { type VolumeInformers, VolumeState, volumeInformers } from './volumes/volume-state.ts';
 
 export interface SchedulerOptions extends StartOptions {
   readonly client: Client;
   /** Pods whose spec.schedulerName is this one are ours. */
   readonly schedulerName?: string;
-  readonly plugins?: readonly WeightedPlugin[];
+  /** Changes the default plugins: adds some, leaves some out. */
+  readonly plugins?: (defaults: readonly WeightedPlugin[]) => readonly WeightedPlugin[];
   /** Uniform in [0, 1): draws among equally good nodes. */
   readonly random?: () => number;
   readonly initialBackoffMs?: number;
   readonly maxBackoffMs?: number;
+  /** How long a pod's volumes may take to be bound; 600 s when absent. */
+  readonly volumeBindTimeoutMs?: number;
 }
 
 /** How long one stretch of decisions may hold the event loop before others get their turn. */
@@ -58,6 +70,10 @@ class Scheduler {
   readonly #stop = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
   readonly #events: EventRecorder;
+  readonly #volumeInformers: VolumeInformers;
+  readonly #volumes: VolumeState;
+  /** Ends the wait of pods that were decided about for what must be done before they are bound, by uid. */
+  readonly #preparing = new Map<string, AbortController>();
   #running = false;
   #scheduled = false;
 
@@ -66,7 +82,18 @@ class Scheduler {
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger;
     this.#name = options.schedulerName ?? 'default-scheduler';
-    this.#plugins = options.plugins ?? defaultPlugins;
+    this.#volumeInformers = volumeInformers(this.#client);
+    this.#volumes = new VolumeState(this.#volumeInformers.sources);
+    const defaults = defaultPlugins(
+      new VolumeBinder({
+        state: this.#volumes,
+        client: this.#client,
+        clock: this.#clock,
+        node: (name) => this.#cache.get(name)?.node,
+        ...(options.volumeBindTimeoutMs !== undefined && { bindTimeoutMs: options.volumeBindTimeoutMs }),
+      }),
+    );
+    this.#plugins = options.plugins?.(defaults) ?? defaults;
     this.#algorithm = new Algorithm(this.#plugins, options.random ?? Math.random);
     this.#events = createEventRecorder({
       client: this.#client,
@@ -89,14 +116,18 @@ class Scheduler {
     nodes.addHandler({
       added: (node) => this.#nodeAdded(node),
       updated: (node, old) => this.#nodeUpdated(node, old),
-      deleted: (node) => this.#cache.removeNode(node.metadata.name),
+      deleted: (node) => {
+        this.#cache.removeNode(node.metadata.name);
+        this.#volumes.nodesChanged();
+      },
     });
     pods.addHandler({
       added: (pod) => this.#podAdded(pod),
       updated: (pod, old) => this.#podUpdated(pod, old),
       deleted: (pod) => this.#podDeleted(pod),
     });
-    const ready = Promise.all([nodes.synced, pods.synced]).then(() => {
+    this.#followVolumes();
+    const ready = Promise.all([nodes.synced, pods.synced, this.#volumeInformers.synced]).then(() => {
       this.#running = true;
       this.#schedule();
     });
@@ -107,7 +138,9 @@ class Scheduler {
         this.#running = false;
         this.#stop.abort(new Error('the scheduler stops'));
         this.#queue.clear();
-        await Promise.all([nodes[Symbol.asyncDispose](), pods[Symbol.asyncDispose]()]);
+        for (const preparing of this.#preparing.values()) preparing.abort(this.#stop.signal.reason);
+        const informers = [nodes, pods, this.#volumeInformers];
+        await Promise.all(informers.map((informer) => informer[Symbol.asyncDispose]()));
         await Promise.all(this.#underWay);
         await this.#events[Symbol.asyncDispose]();
       },
@@ -123,7 +156,44 @@ class Scheduler {
 
   #nodeUpdated(node: Node, old: Node): void {
     this.#cache.setNode(node);
-    if (matters(node, old)) this.#happened({ type: 'NodeUpdated', node, old });
+    if (!matters(node, old)) return;
+    this.#volumes.nodesChanged();
+    this.#happened({ type: 'NodeUpdated', node, old });
+  }
+
+  /** What may give an unschedulable pod its volumes, or complete the binding of one that waits for it. */
+  #followVolumes(): void {
+    const { claims, volumes, storageClasses, csiNodes, csiDrivers, capacities } = this.#volumeInformers;
+    const claimChanged = (claim: PersistentVolumeClaim, old?: PersistentVolumeClaim): void => {
+      this.#volumes.claimChanged(claim);
+      this.#happened({ type: 'ClaimChanged', claim, ...(old && { old }) });
+    };
+    claims.addHandler({
+      added: (claim) => claimChanged(claim),
+      updated: claimChanged,
+      deleted: (claim) => this.#volumes.claimChanged(claim),
+    });
+    const volumeChanged = (volume: PersistentVolume, old?: PersistentVolume): void => {
+      this.#volumes.volumeChanged(volume, old);
+      this.#happened({ type: 'VolumeChanged', volume, ...(old && { old }) });
+    };
+    volumes.addHandler({
+      added: (volume) => volumeChanged(volume),
+      updated: volumeChanged,
+      deleted: (volume) => this.#volumes.volumeChanged(volume),
+    });
+    const classChanged = (storageClass: StorageClass, old?: StorageClass): void =>
+      this.#happened({ type: 'StorageClassChanged', storageClass, ...(old && { old }) });
+    storageClasses.addHandler({ added: (one) => classChanged(one), updated: classChanged });
+    const csiNodeChanged = (csiNode: CSINode, old?: CSINode): void =>
+      this.#happened({ type: 'CsiNodeChanged', csiNode, ...(old && { old }) });
+    csiNodes.addHandler({ added: (one) => csiNodeChanged(one), updated: csiNodeChanged });
+    csiDrivers.addHandler({
+      updated: (driver, old) => this.#happened({ type: 'CsiDriverChanged', driver, old }),
+    });
+    const capacityChanged = (capacity: CSIStorageCapacity, old?: CSIStorageCapacity): void =>
+      this.#happened({ type: 'StorageCapacityChanged', capacity, ...(old && { old }) });
+    capacities.addHandler({ added: (one) => capacityChanged(one), updated: capacityChanged });
   }
 
   #podAdded(pod: Pod): void {
@@ -165,6 +235,7 @@ class Scheduler {
 
   #podDeleted(pod: Pod): void {
     this.#queue.remove(pod.metadata.uid);
+    this.#preparing.get(pod.metadata.uid)?.abort(new Error('pod does not exist any more'));
     const placed = pod.spec.nodeName || this.#cache.isAssumed(pod.metadata.uid);
     this.#cache.removePod(pod.metadata.uid);
     if (placed) this.#happened({ type: 'AssignedPodDeleted', pod });
@@ -254,16 +325,22 @@ class Scheduler {
   ): Promise<void> {
     const { pod } = entry;
     const { state, nodeName } = decision;
-    const { signal } = this.#stop;
+    let step = 'Bind plugin "DefaultBinder"';
     try {
-      for (const { plugin } of this.#plugins) await plugin.preBind?.(state, pod, nodeName, signal);
-      const binder = this.#plugins.find(({ plugin }) => plugin.bind);
-      if (binder) await binder.plugin.bind?.(state, pod, nodeName, signal);
+      for (const { plugin } of this.#plugins) {
+        if (!plugin.preBind || plugin.needsPreBind?.(state, pod, nodeName) === false) continue;
+        step = `PreBind plugin "${plugin.name}"`;
+        await this.#prepare(pod, (signal) => plugin.preBind!(state, pod, nodeName, signal));
+      }
+      const binder = this.#plugins.find(({ plugin }) => plugin.bind)?.plugin;
+      step = `Bind plugin "${binder?.name ?? 'DefaultBinder'}"`;
+      if (binder) await binder.bind?.(state, pod, nodeName, this.#stop.signal);
       else await this.#defaultBind(pod, nodeName);
     } catch (error) {
       this.#undo(pod, decision, reserved);
-      if (signal.aborted) return;
-      this.#failed(entry, `running Bind plugin "DefaultBinder": ${messageOf(error)}`);
+      // Nobody is left to be told when the pod was deleted meanwhile.
+      if (this.#stop.signal.aborted || !this.#queue.has(pod.metadata.uid)) return;
+      this.#failed(entry, `running ${step}: ${messageOf(error)}`);
       return;
     }
     this.#queue.done(pod.metadata.uid);
@@ -273,6 +350,20 @@ class Scheduler {
       'Scheduled',
       `Successfully assigned ${pod.metadata.namespace}/${pod.metadata.name} to ${nodeName}`,
     );
+  }
+
+  /** The work ends early when the pod is deleted. */
+  async #prepare(pod: Pod, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { uid } = pod.metadata;
+    const preparing = new AbortController();
+    this.#preparing.set(uid, preparing);
+    try {
+      this.#stop.signal.throwIfAborted();
+      await work(preparing.signal);
+      preparing.signal.throwIfAborted();
+    } finally {
+      this.#preparing.delete(uid);
+    }
   }
 
   /** An error, not a rejection: the pod is tried again when its back-off is over. */

@@ -8,6 +8,7 @@ import { Algorithm, nodesToFind } from './algorithm.ts';
 import { SchedulerCache } from './cache.ts';
 import { defaultPlugins } from './plugins/index.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
+import { TestVolumes } from './testing/volumes.ts';
 
 function node(
   name: string,
@@ -36,7 +37,7 @@ function cluster(...nodes: Node[]): SchedulerCache {
   return cache;
 }
 
-const algorithm = (): Algorithm => new Algorithm(defaultPlugins, () => 0.5);
+const algorithm = (): Algorithm => new Algorithm(defaultPlugins(new TestVolumes().binder()), () => 0.5);
 
 function chosen(cache: SchedulerCache, p: Pod): string {
   const decision = algorithm().decide(p, cache);

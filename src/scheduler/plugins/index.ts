@@ -1,14 +1,19 @@
-// The default plugins in upstream's order and with its weights. Plugins for what is not here (volumes, topology
+// The default plugins in upstream's order and with its weights. Plugins for what is not here (topology
 // spread, pod affinity) are named in UNSUPPORTED, so that a pod that needs one is told instead of misplaced.
 
 import type { Pod } from '../../api/types/core-v1.ts';
 import type { Plugin, WeightedPlugin } from '../framework.ts';
 import { unresolvable } from '../framework.ts';
+import type { VolumeBinder } from '../volumes/volume-binder.ts';
 import { nodeAffinity } from './node-affinity.ts';
 import { imageLocality, nodeName, nodePorts, nodeUnschedulable, schedulingGates } from './node-basics.ts';
 import { nodeResourcesBalancedAllocation } from './node-resources-balanced.ts';
 import { nodeResourcesFit } from './node-resources-fit.ts';
+import { nodeVolumeLimits } from './node-volume-limits.ts';
 import { taintToleration } from './taint-toleration.ts';
+import { volumeBinding } from './volume-binding.ts';
+import { volumeRestrictions } from './volume-restrictions.ts';
+import { volumeZone } from './volume-zone.ts';
 
 /** Constraints that must hold and that no plugin here can judge. Preferences that are not judged only cost quality. */
 const UNSUPPORTED: readonly { readonly field: string; readonly present: (pod: Pod) => boolean }[] = [
@@ -28,10 +33,6 @@ const UNSUPPORTED: readonly { readonly field: string; readonly present: (pod: Po
       (pod.spec.topologySpreadConstraints ?? []).some((c) => c.whenUnsatisfiable === 'DoNotSchedule'),
   },
   { field: 'spec.resourceClaims', present: (pod) => (pod.spec.resourceClaims ?? []).length > 0 },
-  {
-    field: 'spec.volumes[].persistentVolumeClaim',
-    present: (pod) => (pod.spec.volumes ?? []).some((v) => v.persistentVolumeClaim ?? v.ephemeral),
-  },
 ];
 
 const unsupportedConstraints: Plugin = {
@@ -44,15 +45,21 @@ const unsupportedConstraints: Plugin = {
   mayHelp: (pod, event) => event.type === 'PodUpdated' && event.pod.metadata.uid === pod.metadata.uid,
 };
 
-export const defaultPlugins: readonly WeightedPlugin[] = [
-  { plugin: schedulingGates, weight: 0 },
-  { plugin: unsupportedConstraints, weight: 0 },
-  { plugin: nodeUnschedulable, weight: 0 },
-  { plugin: nodeName, weight: 0 },
-  { plugin: taintToleration, weight: 3 },
-  { plugin: nodeAffinity, weight: 2 },
-  { plugin: nodePorts, weight: 0 },
-  { plugin: nodeResourcesFit, weight: 1 },
-  { plugin: nodeResourcesBalancedAllocation, weight: 1 },
-  { plugin: imageLocality, weight: 1 },
-];
+export function defaultPlugins(volumes: VolumeBinder): readonly WeightedPlugin[] {
+  return [
+    { plugin: schedulingGates, weight: 0 },
+    { plugin: unsupportedConstraints, weight: 0 },
+    { plugin: nodeUnschedulable, weight: 0 },
+    { plugin: nodeName, weight: 0 },
+    { plugin: taintToleration, weight: 3 },
+    { plugin: nodeAffinity, weight: 2 },
+    { plugin: nodePorts, weight: 0 },
+    { plugin: nodeResourcesFit, weight: 1 },
+    { plugin: volumeRestrictions(volumes.state), weight: 0 },
+    { plugin: nodeVolumeLimits(volumes.state), weight: 0 },
+    { plugin: volumeBinding(volumes), weight: 0 },
+    { plugin: volumeZone(volumes.state), weight: 0 },
+    { plugin: nodeResourcesBalancedAllocation, weight: 1 },
+    { plugin: imageLocality, weight: 1 },
+  ];
+}
