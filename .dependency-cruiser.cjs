@@ -12,6 +12,7 @@ const arrows = {
   runtime: ['host', 'component'],
   network: ['api', 'client', 'runtime', 'host', 'component'],
   kubelet: ['api', 'client', 'runtime', 'host', 'component'],
+  provisioner: ['api', 'client', 'host', 'component'],
   proxy: ['api', 'client', 'component'],
   dns: ['api', 'client', 'component'],
   sandbox: [],

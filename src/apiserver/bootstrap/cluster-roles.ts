@@ -229,6 +229,18 @@ const OWN_ROLES: readonly RoleRow[] = [
       EVENTS,
     ],
   },
+  // Not upstream's: the built-in provisioner comes as a user of its own, since nodes may not write volumes.
+  {
+    name: 'system:bulkhead:local-path-provisioner',
+    rules: [
+      rule('get list watch create update patch delete', 'core', 'persistentvolumes'),
+      rule('get list watch update', 'core', 'persistentvolumeclaims'),
+      rule('update', 'core', 'persistentvolumeclaims/status'),
+      rule(READ, 'storage.k8s.io', 'storageclasses'),
+      rule(READ, 'core', 'nodes'),
+      EVENTS,
+    ],
+  },
   {
     name: 'system:certificates.k8s.io:certificatesigningrequests:nodeclient',
     rules: [rule('create', 'certificates.k8s.io', 'certificatesigningrequests/nodeclient')],
@@ -318,6 +330,10 @@ export const CLUSTER_ROLE_BINDINGS: readonly BindingRow[] = [
   { role: 'system:kube-dns', subjects: [serviceAccount('kube-dns')] },
   { role: 'system:kube-scheduler', subjects: [user('system:kube-scheduler')] },
   { role: 'system:volume-scheduler', subjects: [user('system:kube-scheduler')] },
+  {
+    role: 'system:bulkhead:local-path-provisioner',
+    subjects: [user('system:bulkhead:local-path-provisioner')],
+  },
   // Nodes get their power from the node authorizer; the binding is kept, empty, so that nobody has to wonder.
   { role: 'system:node', subjects: [] },
   { role: 'system:service-account-issuer-discovery', subjects: [group('system:serviceaccounts')] },
