@@ -5,12 +5,14 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type DebianPackage,
+  DebianPackageError,
   downloadPackages,
   missingPackages,
   packageFile,
   type Resolution,
   readCatalogue,
   resolvePackages,
+  updateLists,
 } from './debian-packages.ts';
 import { assembleDebianRoot, type SystemUser } from './debian-root.ts';
 import { type ImportRequest, withImages } from './image-operations.ts';
@@ -33,13 +35,30 @@ export interface PreparedImage extends Resolution {
 /** Where programs are, for images that do not say it themselves. */
 export const DEBIAN_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Downloads what is not here yet, after `announce` has been told of it. */
+/**
+ * Downloads what is not here yet, after `announce` has been told of it. Machines are often older than the mirror's
+ * latest update: when it no longer has what the package lists name, the lists are renewed, once.
+ */
 export async function prepareDebianImages(
   paths: ClusterPaths,
   images: readonly DebianImage[],
   announce: (packages: readonly DebianPackage[]) => void,
 ): Promise<PreparedImage[]> {
   if (images.length === 0) return [];
+  try {
+    return await prepareOnce(paths, images, announce);
+  } catch (error) {
+    if (!(error instanceof DebianPackageError && error.outdated)) throw error;
+    await updateLists();
+    return await prepareOnce(paths, images, announce);
+  }
+}
+
+async function prepareOnce(
+  paths: ClusterPaths,
+  images: readonly DebianImage[],
+  announce: (packages: readonly DebianPackage[]) => void,
+): Promise<PreparedImage[]> {
   const catalogue = await readCatalogue(images.flatMap(({ packages }) => packages));
   const prepared = images.map((image) => ({ image, ...resolvePackages(catalogue, image.packages) }));
   const all = new Map(prepared.flatMap(({ packages }) => packages).map((one) => [one.name, one]));

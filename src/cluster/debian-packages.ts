@@ -36,6 +36,12 @@ export interface Resolution {
 /** A package cannot be had; the message says why and what to do. */
 export class DebianPackageError extends Error {
   override readonly name = 'DebianPackageError';
+  /** The mirror no longer has what the package lists name: newer lists may help. */
+  readonly outdated: boolean;
+  constructor(message: string, outdated = false) {
+    super(message);
+    this.outdated = outdated;
+  }
 }
 
 /** Sections of shared libraries (Debian policy 2.4). */
@@ -159,10 +165,7 @@ export async function missingPackages(
   return packages.filter((_, i) => !whole[i]);
 }
 
-/**
- * Downloads the packages into the directory, where older versions of the same ones go away. When the mirror no longer
- * has what the lists name, the lists are out of date: the error says so.
- */
+/** Downloads the packages into the directory, where older versions of the same ones go away. */
 export async function downloadPackages(packages: readonly DebianPackage[], directory: string): Promise<void> {
   if (packages.length === 0) return;
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -174,10 +177,12 @@ export async function downloadPackages(packages: readonly DebianPackage[], direc
   const options = ['-q', '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=2'];
   const exact = packages.map(({ name, version }) => `${name}=${version}`);
   await apt('apt-get', [...options, 'download', ...exact], directory).catch((error: Error) => {
+    const said = complaints(error);
     throw new DebianPackageError(
-      `packages could not be downloaded: ${packages.map(({ name }) => name).join(' ')}\n${complaints(error)}\n` +
-        'They are needed once, from the Debian mirror that apt is configured with: see to the network, or, where the\n' +
-        'mirror no longer has these versions, run apt-get update; then run the command again.',
+      `packages could not be downloaded: ${packages.map(({ name }) => name).join(' ')}\n${said}\n` +
+        'They are needed once, from the Debian mirror that apt is configured with: see to the network, or to\n' +
+        '/etc/apt/sources.list, and run the command again.',
+      /\b404 +Not Found/.test(said),
     );
   });
   const [broken] = await missingPackages(packages, directory);
@@ -185,7 +190,8 @@ export async function downloadPackages(packages: readonly DebianPackage[], direc
     throw new DebianPackageError(`apt-get downloaded something else than ${packageFile(broken)}`);
 }
 
-async function updateLists(): Promise<void> {
+/** `apt-get update`: asks the mirrors what they have. */
+export async function updateLists(): Promise<void> {
   await apt('apt-get', ['-q', 'update']).catch((error: Error) => {
     throw new DebianPackageError(
       `apt has no usable package lists, and apt-get update failed:\n${complaints(error)}\n` +
