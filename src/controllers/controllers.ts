@@ -17,6 +17,7 @@ import { startDaemonSetController } from './daemonset/daemonset.ts';
 import { startDeploymentController } from './deployment/deployment.ts';
 import { startEndpointsController } from './endpoints/endpoints.ts';
 import { startEndpointSliceController } from './endpoints/endpointslice.ts';
+import { startEndpointSliceMirroringController } from './endpoints/endpointslice-mirroring.ts';
 import { startGarbageCollector } from './garbage-collector/garbage-collector.ts';
 import { startJobController } from './job/job.ts';
 import { startNamespaceController } from './namespace/namespace.ts';
@@ -26,6 +27,7 @@ import { startPodGarbageCollector } from './pod-gc/pod-gc.ts';
 import { startReplicaSetController, startReplicationController } from './replicaset/replicaset.ts';
 import { startRootCaPublisher } from './root-ca-publisher.ts';
 import { startServiceAccountController } from './service-account.ts';
+import { startServiceCidrController } from './service-cidr/service-cidr.ts';
 import { startStatefulSetController } from './statefulset/statefulset.ts';
 import { startTtlAfterFinishedController } from './ttl-after-finished.ts';
 import { startVolumeBinder } from './volume/binder.ts';
@@ -51,6 +53,8 @@ const controllers = {
   'statefulset-controller': startStatefulSetController,
   'endpointslice-controller': startEndpointSliceController,
   'endpoints-controller': startEndpointsController,
+  'endpointslice-mirroring-controller': startEndpointSliceMirroringController,
+  'service-cidr-controller': startServiceCidrController,
   'clusterrole-aggregation-controller': startClusterRoleAggregation,
   'daemonset-controller': startDaemonSetController,
   'persistentvolume-binder-controller': startVolumeBinder,

@@ -16,9 +16,15 @@ export function isHeadless(service: Service): boolean {
   return service.spec?.clusterIP === 'None';
 }
 
+/** An empty selector is none: Services have always been stored so. */
+export function hasSelector(service: Service): boolean {
+  for (const _key in service.spec?.selector) return true;
+  return false;
+}
+
 /** A Service whose endpoints are ours to make: with a selector, and not a mere name. */
 export function hasBackends(service: Service): boolean {
-  return service.spec?.selector !== undefined && service.spec.type !== 'ExternalName';
+  return hasSelector(service) && service.spec?.type !== 'ExternalName';
 }
 
 /** The families that the Service's endpoints have addresses of, the primary one first. */
