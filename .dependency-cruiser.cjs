@@ -13,7 +13,7 @@ const arrows = {
   network: ['api', 'client', 'runtime', 'host', 'component'],
   kubelet: ['api', 'client', 'runtime', 'host', 'component'],
   provisioner: ['api', 'client', 'host', 'component'],
-  proxy: ['api', 'client', 'component'],
+  proxy: ['api', 'client', 'host', 'component'],
   dns: ['api', 'client', 'component'],
   sandbox: [],
   simulation: ['api', 'client', 'runtime', 'kubelet', 'component'],

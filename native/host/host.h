@@ -117,5 +117,6 @@ void serve_rootfs(struct request *request);
 /* watch.c */
 void serve_watch_processes(struct request *request);
 void serve_watch_nftables(struct request *request);
+void serve_watch_nftables_changes(struct request *request);
 
 #endif

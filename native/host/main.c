@@ -38,6 +38,7 @@ static const struct {
     {"disk-usage", serve_disk_usage},
     {"watch-processes", serve_watch_processes},
     {"watch-nftables", serve_watch_nftables},
+    {"watch-nftables-changes", serve_watch_nftables_changes},
 };
 
 static void serve(int conn) {

@@ -91,7 +91,7 @@ static void collect(int *fd, struct buffer *into, size_t limit) {
  *      environment count, KEY=value…, input
  *   flag s: the program answers with a line on a pipe whose number is in _OCI_SYNCPIPE (conmon), it puts itself
  *           into the background and is not ended when the caller goes away
- * Reply: exit code, standard output, standard error, the line on the pipe.
+ * Reply: exit code, standard output, standard error, the line on the pipe, the process id that it had.
  */
 void serve_run(struct request *request) {
   const char *flags = next_string(request);
@@ -213,5 +213,6 @@ void serve_run(struct request *request) {
   append_field(&fields, output.bytes, output.length);
   append_field(&fields, errors.bytes, errors.length);
   append_field(&fields, line.bytes, line.length);
+  append_number(&fields, pid);
   succeed(request->conn, &fields);
 }

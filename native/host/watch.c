@@ -4,7 +4,9 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,20 +73,38 @@ void serve_watch_processes(struct request *request) {
   }
 }
 
-/** The name of the table that the message says was deleted, or that lost a chain; NULL otherwise. */
-static const char *lost_table(const struct nlmsghdr *message) {
+/** The name of the table that the message is about; NULL when it is about none. */
+static const char *table_of(const struct nlmsghdr *message) {
   if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_NFTABLES) return NULL;
-  int type = NFNL_MSG_TYPE(message->nlmsg_type);
-  if (type != NFT_MSG_DELTABLE && type != NFT_MSG_DELCHAIN) return NULL;
+  if (NFNL_MSG_TYPE(message->nlmsg_type) == NFT_MSG_NEWGEN) return NULL;
   size_t offset = NLMSG_LENGTH(sizeof(struct nfgenmsg));
   while (offset + NLA_HDRLEN <= message->nlmsg_len) {
     const struct nlattr *attribute = (const void *)((const char *)message + offset);
     if (attribute->nla_len < NLA_HDRLEN || offset + attribute->nla_len > message->nlmsg_len) return NULL;
-    /* NFTA_TABLE_NAME and NFTA_CHAIN_TABLE are both 1. */
+    /* NFTA_TABLE_NAME is 1, and so is the attribute of every other object that names its table. */
     if ((attribute->nla_type & NLA_TYPE_MASK) == 1) return (const char *)attribute + NLA_HDRLEN;
     offset += NLA_ALIGN(attribute->nla_len);
   }
   return NULL;
+}
+
+/** The name of the table that the message says was deleted, or that lost a chain; NULL otherwise. */
+static const char *lost_table(const struct nlmsghdr *message) {
+  int type = NFNL_MSG_TYPE(message->nlmsg_type);
+  return type == NFT_MSG_DELTABLE || type == NFT_MSG_DELCHAIN ? table_of(message) : NULL;
+}
+
+static int listen_to_nftables(int conn) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+  struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+  int group = NFNLGRP_NFTABLES;
+  /* A transaction tells each of its elements, and there can be a hundred thousand: that much may wait for us. */
+  int room = 64 << 20;
+  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+      setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
+    fail(conn, errno, "listen for changes of nftables");
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+  return fd;
 }
 
 /*
@@ -94,12 +114,7 @@ static const char *lost_table(const struct nlmsghdr *message) {
 void serve_watch_nftables(struct request *request) {
   int conn = request->conn;
   const char *table = next_string(request);
-  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-  struct sockaddr_nl address = {.nl_family = AF_NETLINK};
-  int group = NFNLGRP_NFTABLES;
-  if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-      setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
-    fail(conn, errno, "listen for changes of nftables");
+  int fd = listen_to_nftables(conn);
   succeed(conn, NULL);
   static char bytes[1 << 17] __attribute__((aligned(NLMSG_ALIGNTO)));
   for (;;) {
@@ -115,5 +130,45 @@ void serve_watch_nftables(struct request *request) {
       if (name && strcmp(name, table) == 0) lost = true;
     }
     if (lost && !send_frame(conn, 1, "lost", 4)) return;
+  }
+}
+
+/*
+ * watch-nftables-changes: table name, network namespace (empty: ours). Reply: nothing. Then a frame on channel 1 for
+ * each transaction that changed anything in the table: the netlink port of whoever did it (its process id, with
+ * nft), or 0 when events were lost and anybody might have.
+ */
+void serve_watch_nftables_changes(struct request *request) {
+  int conn = request->conn;
+  const char *table = next_string(request);
+  const char *namespace = next_string(request);
+  if (*namespace) {
+    int net = open(namespace, O_RDONLY | O_CLOEXEC);
+    if (net < 0 || setns(net, CLONE_NEWNET) < 0) fail(conn, errno, "enter the network namespace %s", namespace);
+    close(net);
+  }
+  int fd = listen_to_nftables(conn);
+  succeed(conn, NULL);
+  static char bytes[1 << 17] __attribute__((aligned(NLMSG_ALIGNTO)));
+  bool changed = false;
+  for (;;) {
+    struct pollfd wait[] = {{.fd = conn, .events = POLLRDHUP | POLLIN}, {.fd = fd, .events = POLLIN}};
+    if (poll(wait, 2, -1) < 0) continue;
+    if (wait[0].revents) return;
+    ssize_t n = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n < 0 && errno == ENOBUFS && !send_frame(conn, 1, "0", 1)) return;
+    for (struct nlmsghdr *message = (void *)bytes; n > 0 && NLMSG_OK(message, (size_t)n);
+         message = NLMSG_NEXT(message, n)) {
+      const char *name = table_of(message);
+      if (name && strcmp(name, table) == 0) changed = true;
+      /* Every transaction ends with the number of its generation. */
+      bool end = NFNL_SUBSYS_ID(message->nlmsg_type) == NFNL_SUBSYS_NFTABLES &&
+                 NFNL_MSG_TYPE(message->nlmsg_type) == NFT_MSG_NEWGEN;
+      if (!end || !changed) continue;
+      changed = false;
+      char port[16];
+      int length = snprintf(port, sizeof port, "%u", message->nlmsg_pid);
+      if (!send_frame(conn, 1, port, length)) return;
+    }
   }
 }

@@ -34,6 +34,8 @@ export interface RunResult {
   readonly exitCode: number;
   readonly stdout: Buffer;
   readonly stderr: Buffer;
+  /** The process id that it had. */
+  readonly pid?: number;
 }
 
 export interface PodNamespaces {
@@ -103,7 +105,7 @@ export class HostOperations implements Running {
 
   /** Runs a program to its end. Rejects with HostError when it cannot be started; its exit code is the caller's to judge. */
   async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    const [exitCode, stdout, stderr] = await this.#process.ask(
+    const [exitCode, stdout, stderr, , pid] = await this.#process.ask(
       'run',
       [
         '',
@@ -116,7 +118,7 @@ export class HostOperations implements Running {
       ],
       options.signal,
     );
-    return { exitCode: Number(exitCode), stdout: stdout!, stderr: stderr! };
+    return { exitCode: Number(exitCode), stdout: stdout!, stderr: stderr!, pid: Number(pid) };
   }
 
   /** As `run`; rejects when the program ends with anything but 0, with what it said. */
@@ -171,23 +173,52 @@ export class HostOperations implements Running {
    * Calls back whenever the nftables table, or a chain of it, was deleted, or might have been while nobody listened;
    * resolves once it watches.
    */
-  async watchTable(name: string, lost: () => void): Promise<TableWatch> {
+  watchTable(name: string, lost: () => void): Promise<TableWatch> {
+    return this.#watchNftables('watch-nftables', [name], lost);
+  }
+
+  /**
+   * Calls back after each transaction that changed anything in the nftables table, with the process id of the nft
+   * that did it (RunResult.pid tells which were our own); without one when events may have been missed. Resolves
+   * once it watches.
+   */
+  watchTableChanges(
+    name: string,
+    changed: (by: number | undefined) => void,
+    options: Pick<RunOptions, 'networkNamespace'> = {},
+  ): Promise<TableWatch> {
+    return this.#watchNftables('watch-nftables-changes', [name, options.networkNamespace ?? ''], (payload) =>
+      changed(Number(payload?.toString() ?? 0) || undefined),
+    );
+  }
+
+  async #watchNftables(
+    operation: string,
+    fields: readonly [table: string, ...string[]],
+    heard: (payload?: Buffer) => void,
+  ): Promise<TableWatch> {
     let session: FrameSession | undefined;
     let disposed = false;
     const connect = async (): Promise<void> => {
-      const { socket, rest } = await this.#process.converse('watch-nftables', [name]);
-      const current = new FrameSession(socket, rest, () => lost());
+      const { socket, rest } = await this.#process.converse(operation, fields);
+      const current = new FrameSession(socket, rest, (_channel, payload) => {
+        heard(payload);
+        return undefined;
+      });
       session = current;
       if (disposed) current.close();
       current.closed.then(again, again);
     };
     const again = (): void => {
       if (disposed || this.#process.stopping) return;
-      connect().then(lost, (error: unknown) => {
-        if (disposed || this.#process.stopping) return;
-        this.#logger.error({ err: error, table: name }, 'the table is not watched; trying again');
-        this.#process.clock.setTimer(WATCH_RETRY_MS, again, { unref: true });
-      });
+      connect().then(
+        () => heard(),
+        (error: unknown) => {
+          if (disposed || this.#process.stopping) return;
+          this.#logger.error({ err: error, table: fields[0] }, 'the table is not watched; trying again');
+          this.#process.clock.setTimer(WATCH_RETRY_MS, again, { unref: true });
+        },
+      );
     };
     await connect();
     return {
@@ -247,7 +278,7 @@ export class HostOperations implements Running {
     await this.#process.ask('remove-tree', [path]);
   }
 
-  /** What a directory takes on its file system. */
+  /** What a directory takes on its file system, without what is mounted below it. */
   async diskUsage(path: string): Promise<{ readonly bytes: number; readonly inodes: number }> {
     const [bytes, inodes] = await this.#process.ask('disk-usage', [path]);
     return { bytes: Number(bytes), inodes: Number(inodes) };
