@@ -167,7 +167,14 @@ static bool seen_before(struct seen *seen, ino_t inode) {
   return false;
 }
 
-/* disk-usage: directory. Reply: bytes, inodes; as du counts them, on one file system. */
+/** Whether something is mounted there: a bind mount from the same file system, too, which looks like a directory of it. */
+static bool is_mount_point(const char *path) {
+  struct statx status;
+  if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &status) < 0) return false;
+  return (status.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) && (status.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+/* disk-usage: directory. Reply: bytes, inodes; as du counts them, without what is mounted below. */
 void serve_disk_usage(struct request *request) {
   char *paths[] = {(char *)next_string(request), NULL};
   FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_XDEV, NULL);
@@ -180,6 +187,10 @@ void serve_disk_usage(struct request *request) {
     if (entry->fts_info == FTS_NS || entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR) {
       /* What vanished while we walked is no error; that the whole is not there is one. */
       if (entry->fts_level == 0) fail(request->conn, entry->fts_errno, "%s", paths[0]);
+      continue;
+    }
+    if (entry->fts_info == FTS_D && entry->fts_level > 0 && is_mount_point(entry->fts_accpath)) {
+      fts_set(walk, entry, FTS_SKIP);
       continue;
     }
     if (!S_ISDIR(entry->fts_statp->st_mode) && entry->fts_statp->st_nlink > 1 &&

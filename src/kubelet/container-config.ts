@@ -1,7 +1,7 @@
 // What the runtime is told about one container: its process, environment, mounts, limits and identity.
 
 import type { Container, Pod } from '../api/types/core-v1.ts';
-import type { ContainerConfig, Image, Mount } from '../runtime/cri.ts';
+import type { ContainerConfig, Device, Image, Mount } from '../runtime/cri.ts';
 import { expand } from './expansion.ts';
 import {
   annotations,
@@ -20,6 +20,7 @@ export interface ContainerInputs {
   readonly image: Image;
   readonly environment: ReadonlyMap<string, string>;
   readonly mounts: readonly Mount[];
+  readonly devices: readonly Device[];
   readonly memoryCapacity: number;
   readonly security: SecurityEnvironment;
 }
@@ -53,7 +54,7 @@ export function containerConfig(inputs: ContainerInputs): ContainerConfig {
     ...(container.workingDir && { workingDir: container.workingDir }),
     env: [...environment].map(([key, value]) => ({ key, value })),
     mounts,
-    devices: [],
+    devices: inputs.devices,
     labels: {
       [labels.podName]: pod.metadata.name,
       [labels.podNamespace]: pod.metadata.namespace ?? '',

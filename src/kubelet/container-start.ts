@@ -17,7 +17,7 @@ import { newestContainer, type PodRuntimeState } from './runtime-state.ts';
 import { sandboxConfig } from './sandbox-config.ts';
 import type { SyncOptions } from './sync.ts';
 import { messageOf } from './text.ts';
-import { containerMounts } from './volumes/container-mounts.ts';
+import { containerDevices, containerMounts } from './volumes/container-mounts.ts';
 import { isErrno } from './volumes/errno.ts';
 import type { MountedVolumes } from './volumes/manager.ts';
 import { readInside } from './volumes/subpath.ts';
@@ -125,6 +125,7 @@ export class ContainerStarter {
         image,
         environment,
         mounts,
+        devices: host.storage ? containerDevices(pod, member, volumes) : [],
         memoryCapacity: host.machine.memoryBytes,
         security: {
           seccompDirectory: host.storage && `${host.storage.rootDirectory}/seccomp`,

@@ -130,6 +130,8 @@ export class NodeAgent implements Kubelet {
       references: this.#references,
       tokens,
       allocatable,
+      nodeLabels: () => this.#node.node?.metadata.labels,
+      warn: (pod, reason, message) => events.pod(pod, 'Warning', reason, message),
     });
     const prober = host.prober ?? networkProber(runtime, clock);
     this.#probes = new ProbeManager({
@@ -378,6 +380,7 @@ export class NodeAgent implements Kubelet {
       runtime,
       images,
       states,
+      volumes: this.#volumes,
       pods,
       cgroupRoot,
       startedAt: clock.now(),

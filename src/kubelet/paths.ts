@@ -6,7 +6,16 @@ import type { Pod } from '../api/types/core-v1.ts';
 import type { HostStorage } from './host/host.ts';
 
 /** The names that upstream gives volume plugins in paths. */
-export type VolumePlugin = 'empty-dir' | 'configmap' | 'secret' | 'downward-api' | 'projected';
+export type VolumePlugin =
+  | 'empty-dir'
+  | 'configmap'
+  | 'secret'
+  | 'downward-api'
+  | 'projected'
+  | 'local-volume';
+
+/** The directory of a pod in which its local persistent volumes are mounted, each under the volume's name. */
+export const LOCAL_VOLUME_PLUGIN = 'kubernetes.io~local-volume';
 
 export interface PodPaths {
   readonly pod: string;

@@ -1,14 +1,23 @@
 // The ConfigMaps and Secrets that pods of this node refer to, each followed with a watch of its own for as long as some
-// pod refers to it. Nothing else is read: a node sees only what its pods need.
+// pod refers to it. Claims are followed only until a pod has their volumes: what becomes of them later is the controllers'
+// to deal with. Nothing else is read: a node sees only what its pods need.
 
-import type { ConfigMap, Pod, Secret } from '../api/types/core-v1.ts';
+import type {
+  ConfigMap,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  Secret,
+} from '../api/types/core-v1.ts';
 import { type Client, type Informer, type ResourceType, resources } from '../client/index.ts';
 import { containersOf } from './pod.ts';
 
-export type ReferenceKind = 'configmap' | 'secret';
+export type ReferenceKind = 'configmap' | 'secret' | 'claim';
+
+type Referenced = ConfigMap | Secret | PersistentVolumeClaim;
 
 interface Followed {
-  readonly informer: Informer<ConfigMap> | Informer<Secret>;
+  readonly informer: Informer<ConfigMap> | Informer<Secret> | Informer<PersistentVolumeClaim>;
   readonly holders: Set<string>;
 }
 
@@ -47,6 +56,8 @@ export class References implements AsyncDisposable {
   readonly #onChange: (podUids: Iterable<string>) => void;
   readonly #followed = new Map<string, Followed>();
   readonly #byPod = new Map<string, ReadonlySet<string>>();
+  /** Claims that a pod waits for. */
+  readonly #claimsByPod = new Map<string, Set<string>>();
   readonly #closing = new Set<Promise<void>>();
 
   constructor(client: Client, onChange: (podUids: Iterable<string>) => void) {
@@ -59,12 +70,7 @@ export class References implements AsyncDisposable {
     const { uid } = pod.metadata;
     const wanted = referencesOf(pod);
     const before = this.#byPod.get(uid);
-    for (const key of wanted) {
-      if (before?.has(key)) continue;
-      const followed = this.#followed.get(key) ?? this.#follow(key);
-      this.#followed.set(key, followed);
-      followed.holders.add(uid);
-    }
+    for (const key of wanted) if (!before?.has(key)) this.#hold(key, uid);
     this.#byPod.set(uid, wanted);
     for (const key of before ?? []) if (!wanted.has(key)) this.#release(key, uid);
   }
@@ -72,6 +78,13 @@ export class References implements AsyncDisposable {
   release(podUid: string): void {
     for (const key of this.#byPod.get(podUid) ?? []) this.#release(key, podUid);
     this.#byPod.delete(podUid);
+    this.releaseClaims(podUid);
+  }
+
+  /** The pod has its volumes: it no longer matters what happens to the objects. */
+  releaseClaims(podUid: string): void {
+    for (const key of this.#claimsByPod.get(podUid) ?? []) this.#release(key, podUid);
+    this.#claimsByPod.delete(podUid);
   }
 
   /** The object as it is now, or undefined when there is none. The pod must hold it. */
@@ -83,14 +96,42 @@ export class References implements AsyncDisposable {
     return (await this.#get(`secret/${namespace}/${name}`, signal)) as Secret | undefined;
   }
 
+  /** The claim in the pod's namespace; followed for the pod from now on until `releaseClaims`. */
+  async persistentVolumeClaim(
+    pod: Pod,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<PersistentVolumeClaim | undefined> {
+    const key = `claim/${pod.metadata.namespace ?? ''}/${name}`;
+    const held = this.#claimsByPod.get(pod.metadata.uid) ?? new Set();
+    this.#claimsByPod.set(pod.metadata.uid, held.add(key));
+    this.#hold(key, pod.metadata.uid);
+    return (await this.#get(key, signal)) as PersistentVolumeClaim | undefined;
+  }
+
+  /**
+   * The volume to which a claim of a pod is bound, as the API has it now. Rejects with a StatusError. A node may read it
+   * only once volume and claim name one another; then there is nothing left to wait for.
+   */
+  persistentVolume(name: string, signal: AbortSignal): Promise<PersistentVolume> {
+    return this.#client.resource(resources.persistentVolumes).get(name, { signal });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { informer } of this.#followed.values()) this.#close(informer);
     this.#followed.clear();
     this.#byPod.clear();
+    this.#claimsByPod.clear();
     await Promise.all(this.#closing);
   }
 
-  async #get(key: string, signal: AbortSignal): Promise<ConfigMap | Secret | undefined> {
+  #hold(key: string, podUid: string): void {
+    const followed = this.#followed.get(key) ?? this.#follow(key);
+    this.#followed.set(key, followed);
+    followed.holders.add(podUid);
+  }
+
+  async #get(key: string, signal: AbortSignal): Promise<Referenced | undefined> {
     const followed = this.#followed.get(key);
     if (!followed) throw new Error(`${key} is not followed: no pod of this node holds it`);
     const { informer } = followed;
@@ -103,14 +144,18 @@ export class References implements AsyncDisposable {
     const [kind, namespace, name] = key.split('/');
     const options = { namespace: namespace!, fieldSelector: { 'metadata.name': name! } };
     const holders = new Set<string>();
-    const start = <T extends ConfigMap | Secret>(type: ResourceType<T>): Informer<T> => {
+    const start = <T extends Referenced>(type: ResourceType<T>): Informer<T> => {
       const informer = this.#client.informers.informer(type, options);
       const changed = (): void => this.#onChange(holders);
       informer.addHandler({ added: changed, updated: changed, deleted: changed });
       return informer;
     };
-    const informer = kind === 'configmap' ? start(resources.configMaps) : start(resources.secrets);
-    return { informer, holders };
+    const types = {
+      configmap: () => start(resources.configMaps),
+      secret: () => start(resources.secrets),
+      claim: () => start(resources.persistentVolumeClaims),
+    } satisfies Record<ReferenceKind, () => unknown>;
+    return { informer: types[kind as ReferenceKind](), holders };
   }
 
   #release(key: string, podUid: string): void {

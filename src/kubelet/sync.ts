@@ -32,6 +32,7 @@ import {
 import { sandboxConfig } from './sandbox-config.ts';
 import type { WaitingReason } from './status-input.ts';
 import { formatDuration, messageOf } from './text.ts';
+import { SetUpError } from './volumes/claims.ts';
 import type { MountedVolumes, VolumeManager } from './volumes/manager.ts';
 
 const CRASH_BACKOFF_MS = 10_000;
@@ -173,7 +174,8 @@ export class PodSyncer {
     } catch (error) {
       if (signal.aborted) throw error;
       const message = messageOf(error);
-      events.pod(pod, 'Warning', 'FailedMount', message);
+      const reason = error instanceof SetUpError ? error.reason : 'FailedMount';
+      events.pod(pod, 'Warning', reason, message);
       throw new SyncError(message, { cause: error });
     }
   }

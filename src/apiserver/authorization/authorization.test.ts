@@ -256,6 +256,9 @@ test('a node reads what its pods refer to, and no more, and not after they are g
   assert.ok(!may('n2', { resource: 'secrets', name: 'vol' }), 'another node');
   assert.ok(!may('n1', { resource: 'secrets', name: 'vol', namespace: 'other' }), 'another namespace');
   assert.ok(!may('n1', { verb: 'list', resource: 'secrets' }), 'all secrets');
+  assert.ok(may('n1', { verb: 'watch', resource: 'persistentvolumeclaims', name: 'data' }));
+  assert.ok(!may('n1', { verb: 'list', resource: 'persistentvolumeclaims' }), 'all claims');
+  assert.ok(!may('n2', { verb: 'watch', resource: 'persistentvolumeclaims', name: 'data' }));
   assert.ok(!may('n1', { verb: 'update', resource: 'secrets', name: 'vol' }));
 
   objects.put('', 'persistentvolumes', {

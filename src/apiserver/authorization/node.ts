@@ -80,7 +80,8 @@ export class NodeAuthorizer implements Authorizer, Disposable {
           return ['get', 'update', 'patch'].includes(attributes.verb)
             ? this.#referenced(node, attributes)
             : refuse('can only get, update or patch the status of this type');
-        return this.#readReferenced(node, attributes, ['get']);
+        // Upstream's agent asks again and again and needs no more than get; ours waits for the object to change.
+        return this.#readReferenced(node, attributes, ['get', 'list', 'watch']);
       case '/persistentvolumes':
         return this.#persistentVolume(node, attributes);
       case 'resource.k8s.io/resourceclaims':

@@ -92,6 +92,8 @@ export interface MountOperations {
   /** Succeeds when nothing is mounted there; detaches a busy mount. */
   unmount(path: string): Promise<void>;
   bind(source: string, target: string): Promise<void>;
+  /** Sets flags of a bind mount, by the names that mount(8) gives them; those not named stay. */
+  remountBind(target: string, options: readonly string[]): Promise<void>;
   /** The mount points at and below `path`, as the kernel lists them. */
   mountsUnder(path: string): Promise<readonly string[]>;
 }

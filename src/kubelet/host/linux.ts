@@ -83,6 +83,10 @@ function mountOperations(operations: LinuxHostOptions['operations']): MountOpera
     async bind(source, target) {
       await mount(`bind ${source} to ${target}`, ['mount', '--no-canonicalize', '--bind', source, target]);
     },
+    async remountBind(target, options) {
+      const flags = ['remount', 'bind', ...options].join(',');
+      await mount(`remount ${target} as ${options.join(',')}`, ['mount', '-o', flags, target]);
+    },
     async mountsUnder(path) {
       const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
       const points = lines

@@ -190,6 +190,8 @@ export class KubeletServer implements AsyncDisposable {
         return sendJson(response, podList(await this.#runningPods()));
       case 'stats/summary':
         return sendJson(response, await stats.summary());
+      case 'metrics':
+        return sendText(response, await stats.volumeMetrics(), 'text/plain; version=0.0.4; charset=utf-8');
       case 'metrics/resource':
         return sendText(response, await stats.resourceMetrics(), 'text/plain; version=0.0.4; charset=utf-8');
       default:

@@ -1,6 +1,7 @@
 // /stats/summary and /metrics/resource: what the node, its pods and their containers consume, read at the moment of
 // the request from the machine, the pods' cgroups and the runtime. CPU rates come from two readings of the counters.
 
+import { statfs } from 'node:fs/promises';
 import { timestamp } from '../../api/index.ts';
 import type { Pod } from '../../api/types/core-v1.ts';
 import type { Clock } from '../../component/index.ts';
@@ -9,6 +10,7 @@ import type { FilesystemState, KubeletHost } from '../host/host.ts';
 import { podPaths } from '../paths.ts';
 import { podCgroup } from '../resources.ts';
 import { newestContainer, type RuntimeStateCache } from '../runtime-state.ts';
+import type { VolumeManager } from '../volumes/manager.ts';
 
 export interface StatsOptions {
   readonly nodeName: string;
@@ -17,6 +19,7 @@ export interface StatsOptions {
   readonly runtime: RuntimeService;
   readonly images: ImageService;
   readonly states: RuntimeStateCache;
+  readonly volumes: Pick<VolumeManager, 'claimsOf'>;
   readonly pods: () => readonly Pod[];
   readonly cgroupRoot: string;
   /** When the agent started, ms since the epoch. */
@@ -64,12 +67,19 @@ interface ContainerSummary {
   readonly logs?: FsStats;
 }
 
+interface VolumeStats extends FsStats {
+  readonly name: string;
+  readonly pvcRef: { readonly name: string; readonly namespace: string };
+}
+
 interface PodSummary {
   readonly podRef: { readonly name: string; readonly namespace: string; readonly uid: string };
   readonly startTime: string;
   readonly containers: readonly ContainerSummary[];
   readonly cpu: CpuStats;
   readonly memory: MemoryStats;
+  /** Volumes of claims whose file system can be measured. */
+  readonly volume?: readonly VolumeStats[];
   readonly 'ephemeral-storage'?: FsStats;
   readonly process_stats?: { readonly process_count: number };
 }
@@ -84,6 +94,15 @@ const DISK_TTL_MS = 60_000;
 
 /** Two readings closer together than this say nothing about a rate. */
 const SHORTEST_INTERVAL_MS = 1000;
+
+const VOLUME_METRICS = [
+  ['kubelet_volume_stats_available_bytes', 'Number of available bytes in the volume', 'availableBytes'],
+  ['kubelet_volume_stats_capacity_bytes', 'Capacity in bytes of the volume', 'capacityBytes'],
+  ['kubelet_volume_stats_inodes', 'Maximum number of inodes in the volume', 'inodes'],
+  ['kubelet_volume_stats_inodes_free', 'Number of free inodes in the volume', 'inodesFree'],
+  ['kubelet_volume_stats_inodes_used', 'Number of used inodes in the volume', 'inodesUsed'],
+  ['kubelet_volume_stats_used_bytes', 'Number of used bytes in the volume', 'usedBytes'],
+] as const satisfies readonly (readonly [string, string, keyof FsStats])[];
 
 export class StatsReader {
   readonly #options: StatsOptions;
@@ -200,6 +219,25 @@ export class StatsReader {
     return `${lines.join('\n')}\n`;
   }
 
+  /** The Prometheus text of /metrics: the volumes of claims, each once however many pods use it. */
+  async volumeMetrics(): Promise<string> {
+    const time = timestamp(this.#options.clock.now());
+    const byClaim = new Map<string, VolumeStats>();
+    for (const pod of this.#options.pods())
+      for (const stats of await this.#volumes(pod.metadata.uid, time))
+        byClaim.set(
+          `namespace="${stats.pvcRef.namespace}",persistentvolumeclaim="${stats.pvcRef.name}"`,
+          stats,
+        );
+    const lines: string[] = [];
+    for (const [name, help, field] of VOLUME_METRICS) {
+      if (byClaim.size === 0) break;
+      lines.push(`# HELP ${name} [ALPHA] ${help}`, `# TYPE ${name} gauge`);
+      for (const [labels, stats] of byClaim) lines.push(`${name}{${labels}} ${stats[field]}`);
+    }
+    return lines.map((line) => `${line}\n`).join('');
+  }
+
   async #pods(
     now: number,
     node: FilesystemState,
@@ -252,6 +290,7 @@ export class StatsReader {
     const sum = (of: (container: ContainerSummary) => number): number =>
       containers.reduce((total, c) => total + of(c), 0);
     seen.add(uid);
+    const volumes = await this.#volumes(uid, time);
     return {
       podRef: { name, namespace, uid },
       startTime: timestamp(sandbox.createdAt),
@@ -263,9 +302,31 @@ export class StatsReader {
         workingSetBytes: group?.memoryWorkingSetBytes ?? sum((c) => c.memory.workingSetBytes),
         rssBytes: group?.memoryRssBytes ?? sum((c) => c.memory.rssBytes),
       },
+      ...(volumes.length > 0 && { volume: volumes }),
       'ephemeral-storage': { ...fsStats(node, time), ...(await this.#podStorage(pod, written)) },
       ...(group && { process_stats: { process_count: group.processes } }),
     };
+  }
+
+  /** As statfs(2) tells: what others write to the same file system counts too. */
+  async #volumes(podUid: string, time: string): Promise<VolumeStats[]> {
+    const volumes = await Promise.all(
+      this.#options.volumes.claimsOf(podUid).map(async ({ volume, namespace, claim, measured }) => {
+        // Taken away while we look: the pod is ending.
+        const state = measured && (await statfs(measured).catch(() => undefined));
+        if (!state) return undefined;
+        const { bsize, blocks, bfree, bavail, files, ffree } = state;
+        const filesystem = {
+          capacityBytes: bsize * blocks,
+          availableBytes: bsize * bavail,
+          usedBytes: bsize * (blocks - bfree),
+          inodes: files,
+          inodesFree: ffree,
+        };
+        return { ...fsStats(filesystem, time), name: volume, pvcRef: { name: claim, namespace } };
+      }),
+    );
+    return volumes.filter((volume) => volume !== undefined);
   }
 
   async #podStorage(pod: Pod, written: number): Promise<{ usedBytes: number; inodesUsed: number }> {

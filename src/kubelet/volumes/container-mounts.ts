@@ -3,7 +3,7 @@
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Container, Pod, VolumeMount } from '../../api/types/core-v1.ts';
-import type { Mount } from '../../runtime/cri.ts';
+import type { Device, Mount } from '../../runtime/cri.ts';
 import { type DnsSettings, podNames } from '../dns.ts';
 import { ConfigError } from '../environment.ts';
 import { expand } from '../expansion.ts';
@@ -39,14 +39,25 @@ export async function containerMounts(inputs: MountInputs): Promise<Mount[]> {
   const mounts: Mount[] = [];
   for (const [index, mount] of (container.volumeMounts ?? []).entries())
     mounts.push(await volumeMount(inputs, mount, index));
-  if (container.volumeDevices?.length)
-    throw new ConfigError(
-      `container ${container.name} asks for block devices (volumeDevices), which this node agent does not support`,
-    );
   if (!mounts.some(({ containerPath }) => containerPath === '/etc/hosts'))
     mounts.push(await hostsMount(inputs));
   mounts.push(await terminationMessageMount(inputs, container));
   return mounts;
+}
+
+/** The block devices that the container asks for. Throws a ConfigError for one that the pod does not have. */
+export function containerDevices(pod: Pod, { container }: PodContainer, volumes: MountedVolumes): Device[] {
+  return (container.volumeDevices ?? []).map(({ name, devicePath }) => {
+    const hostPath = volumes.get(name);
+    if (hostPath === undefined)
+      throw new ConfigError(`cannot find volume "${name}" to pass into container "${container.name}"`);
+    return { containerPath: devicePath, hostPath, permissions: isReadOnlyClaim(pod, name) ? 'r' : 'mrw' };
+  });
+}
+
+function isReadOnlyClaim(pod: Pod, volumeName: string): boolean {
+  const volume = pod.spec.volumes?.find(({ name }) => name === volumeName);
+  return volume?.persistentVolumeClaim?.readOnly === true;
 }
 
 async function volumeMount(inputs: MountInputs, mount: VolumeMount, index: number): Promise<Mount> {
@@ -59,7 +70,8 @@ async function volumeMount(inputs: MountInputs, mount: VolumeMount, index: numbe
   // What comes from the API is the node agent's to write, whatever the mount says.
   const source = pod.spec.volumes?.find(({ name }) => name === mount.name);
   const fromApi = source && (source.configMap || source.secret || source.downwardAPI || source.projected);
-  const readonly = mount.readOnly === true || fromApi !== undefined;
+  const readOnlyVolume = isReadOnlyClaim(pod, mount.name);
+  const readonly = mount.readOnly === true || fromApi !== undefined || readOnlyVolume;
   if (mount.recursiveReadOnly === 'Enabled')
     throw new ConfigError(
       `volume "${mount.name}" requested recursive read-only mode, but it is not supported by the runtime`,
@@ -69,7 +81,10 @@ async function volumeMount(inputs: MountInputs, mount: VolumeMount, index: numbe
   if (subPath) {
     const target = join(podPaths(storage, pod).subpaths, mount.name, member.container.name, String(index));
     try {
-      hostPath = await bindSubpath(volume, subPath, target, { mounts: storage.mounts, readOnly: false });
+      hostPath = await bindSubpath(volume, subPath, target, {
+        mounts: storage.mounts,
+        readOnly: readOnlyVolume,
+      });
     } catch (error) {
       throw new ConfigError(
         `failed to prepare subPath for volumeMount "${mount.name}" of container "${member.container.name}": ${messageOf(error)}`,

@@ -1,25 +1,31 @@
 // The volumes of this node's pods: makes them before containers start, keeps those that come from the API up to date,
-// and takes them away when the pod has ended. Files that come from the API lie on one tmpfs of the node: Secrets and
+// and takes them away when the pod has ended; persistent volumes (persistent.ts) are only let go. Files that come from the API lie on one tmpfs of the node: Secrets and
 // tokens must not touch a disk, none of them needs to, and this way a pod costs no mount of its own.
 
 import { chmod, lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { podLimits, quantityToNumber } from '../../api/index.ts';
+import { claimNameOf, podLimits, quantityToNumber } from '../../api/index.ts';
 import type { Pod, Volume } from '../../api/types/core-v1.ts';
 import type { Clock, Logger, Timer } from '../../component/index.ts';
 import type { HostStorage } from '../host/host.ts';
-import { podPaths, type VolumePlugin, volumePath } from '../paths.ts';
+import { LOCAL_VOLUME_PLUGIN, podPaths, type VolumePlugin, volumePath } from '../paths.ts';
 import type { References } from '../references.ts';
 import type { ResourceList } from '../resources.ts';
 import { writePayload } from './atomic-writer.ts';
+import { ClaimError, SetUpError, usesOf } from './claims.ts';
 import { isErrno } from './errno.ts';
 import { prepareHostPath } from './host-path.ts';
+import { removeMountPoints } from './mount-points.ts';
 import { setVolumeOwnership } from './ownership.ts';
 import { type Payload, type PayloadSources, VolumeError, volumePayload } from './payload.ts';
+import { PersistentVolumes, type PodClaim } from './persistent.ts';
 import type { TokenManager } from './tokens.ts';
 
 /** By volume name: where the volume lies on the host. Empty where nothing is written. */
 export type MountedVolumes = ReadonlyMap<string, string>;
+
+/** Sub-paths are mounted at <volume>/<container>/<number of the mount>. */
+const SUBPATH_LEVELS = 3;
 
 /** After a failed update of a volume's content. */
 const UPDATE_RETRY_MS = 10_000;
@@ -27,6 +33,8 @@ const UPDATE_RETRY_MS = 10_000;
 interface Mounted {
   pod: Pod;
   readonly paths: Map<string, string>;
+  /** The claims among them. */
+  readonly claims: Map<string, PodClaim>;
   /** Names of volumes that were made, also where nothing is written. */
   readonly made: Set<string>;
   timer: Timer | undefined;
@@ -42,6 +50,10 @@ export interface VolumeManagerOptions {
   readonly references: References;
   readonly tokens: TokenManager;
   readonly allocatable: ResourceList;
+  /** Undefined before the node is known. */
+  readonly nodeLabels: () => Readonly<Record<string, string>> | undefined;
+  /** Tells the user of something that does not stop the pod. */
+  readonly warn: (pod: Pod, reason: string, message: string) => void;
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -68,16 +80,36 @@ function pluginOf(volume: Volume): VolumePlugin | undefined {
   return undefined;
 }
 
-const SUPPORTED = new Set(['emptyDir', 'configMap', 'secret', 'downwardAPI', 'projected', 'hostPath']);
+/** As upstream, a claim that no container uses is left alone; other volumes cost little. */
+function neededVolumes(pod: Pod): Volume[] {
+  return (pod.spec.volumes ?? []).filter((volume) => {
+    if (claimNameOf(pod, volume) === undefined) return true;
+    const { mounted, device } = usesOf(pod, volume.name);
+    return mounted || device;
+  });
+}
+
+const SUPPORTED = new Set([
+  'emptyDir',
+  'configMap',
+  'secret',
+  'downwardAPI',
+  'projected',
+  'hostPath',
+  'persistentVolumeClaim',
+  'ephemeral',
+]);
 
 export class VolumeManager implements AsyncDisposable {
   readonly #options: VolumeManagerOptions;
   readonly #mounted = new Map<string, Mounted>();
   readonly #stop = new AbortController();
+  readonly #persistent: PersistentVolumes;
   #memory: Promise<string> | undefined;
 
   constructor(options: VolumeManagerOptions) {
     this.#options = options;
+    this.#persistent = new PersistentVolumes(options);
   }
 
   /**
@@ -91,6 +123,7 @@ export class VolumeManager implements AsyncDisposable {
       mounted = {
         pod,
         paths: new Map(),
+        claims: new Map(),
         made: new Set(),
         timer: undefined,
         updating: undefined,
@@ -99,22 +132,52 @@ export class VolumeManager implements AsyncDisposable {
       this.#mounted.set(uid, mounted);
     }
     mounted.pod = pod;
-    const missing = (pod.spec.volumes ?? []).filter(({ name }) => !mounted.made.has(name));
+    const missing = neededVolumes(pod).filter(({ name }) => !mounted.made.has(name));
     const results = await Promise.allSettled(
       missing.map((volume) => this.#mountOne(mounted, volume, signal)),
     );
     if (missing.length > 0) this.#scheduleRenewal(mounted);
-    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    const failures = results.filter((result) => result.status === 'rejected').map(({ reason }) => reason);
+    if (failures.length === 0) this.#options.references.releaseClaims(uid);
+    else throw this.#unprocessed(mounted, results, missing) ?? failures[0];
     return mounted.paths;
+  }
+
+  /** The claims that the pod has volumes of, for statistics. */
+  claimsOf(podUid: string): readonly PodClaim[] {
+    return [...(this.#mounted.get(podUid)?.claims.values() ?? [])];
+  }
+
+  /** What keeps volumes from being worked on at all comes first, all of it in one message, as upstream's. */
+  #unprocessed(
+    { pod, made }: Mounted,
+    results: readonly PromiseSettledResult<void>[],
+    volumes: readonly Volume[],
+  ): VolumeError | undefined {
+    const failed: string[] = [];
+    const why: string[] = [];
+    results.forEach((result, i) => {
+      if (result.status === 'fulfilled' || !(result.reason instanceof ClaimError)) return;
+      failed.push(volumes[i]!.name);
+      why.push(result.reason.message);
+    });
+    if (failed.length === 0) return undefined;
+    const unmounted = neededVolumes(pod)
+      .map(({ name }) => name)
+      .filter((name) => !made.has(name));
+    return new VolumeError(
+      `Unable to attach or mount volumes: unmounted volumes=[${unmounted.join(' ')}], unattached volumes=[], failed to process volumes=[${failed.join(' ')}]: ${why.join('; ')}`,
+    );
   }
 
   async #mountOne(mounted: Mounted, volume: Volume, signal: AbortSignal): Promise<void> {
     try {
-      const path = await this.#make(mounted.pod, volume, signal);
+      const path = await this.#make(mounted, volume, signal);
       if (path !== undefined) mounted.paths.set(volume.name, path);
       mounted.made.add(volume.name);
     } catch (error) {
       if (signal.aborted || !(error instanceof Error)) throw error;
+      if (error instanceof ClaimError || error instanceof SetUpError) throw error;
       const message = `MountVolume.SetUp failed for volume "${volume.name}" : ${error.message}`;
       throw new VolumeError(message, { cause: error });
     }
@@ -163,6 +226,11 @@ export class VolumeManager implements AsyncDisposable {
     const mounts = await storage.mounts.mountsUnder(directory);
     // Deepest first.
     for (const mount of mounts.toSorted((a, b) => b.length - a.length)) await storage.mounts.unmount(mount);
+    const left = await storage.mounts.mountsUnder(directory);
+    if (left.length > 0)
+      throw new VolumeError(`${left[0]} is still mounted: nothing below ${directory} was removed`);
+    await removeMountPoints(join(directory, 'volume-subpaths'), SUBPATH_LEVELS);
+    await removeMountPoints(join(directory, 'volumes', LOCAL_VOLUME_PLUGIN), 1);
     // Never follows what is still mounted: a host's directory may be behind it.
     for (const name of ['volume-subpaths', 'volumes'])
       if (await exists(join(directory, name))) await storage.removeTree(join(directory, name));
@@ -198,13 +266,19 @@ export class VolumeManager implements AsyncDisposable {
     return { references, tokens: storage ? tokens : undefined, allocatable };
   }
 
-  async #make(pod: Pod, volume: Volume, signal: AbortSignal): Promise<string | undefined> {
+  async #make(mounted: Mounted, volume: Volume, signal: AbortSignal): Promise<string | undefined> {
     const { storage, clock } = this.#options;
+    const { pod } = mounted;
     const type = typeOf(volume);
     if (!SUPPORTED.has(type))
       throw new VolumeError(
         `volumes of type ${type} are not supported by this node agent (supported: ${[...SUPPORTED].join(', ')})`,
       );
+    if (claimNameOf(pod, volume) !== undefined) {
+      const done = await this.#persistent.setUp(pod, volume, signal);
+      mounted.claims.set(volume.name, done.claim);
+      return done.path;
+    }
     if (!storage) {
       await volumePayload(pod, volume, this.#sources(), signal);
       return undefined;

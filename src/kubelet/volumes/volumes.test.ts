@@ -219,6 +219,7 @@ function recordingMounts(): MountOperations & { readonly binds: [string, string]
     binds,
     mountTmpfs: async () => {},
     unmount: async () => {},
+    remountBind: async () => {},
     bind: async (source, target) => void binds.push([await readlink(source), target]),
     mountsUnder: async () => [],
   };
