@@ -63,6 +63,7 @@ const PROGRAMS = [
   { program: 'conmon', package: 'conmon', for: ['run', 'test'] },
   { program: 'nft', package: 'nftables', for: ['run', 'test'] },
   { program: 'ip', package: 'iproute2', for: ['run', 'test'] },
+  { program: 'conntrack', package: 'conntrack', for: ['run', 'test'] },
   { program: 'mount', package: 'mount', for: ['run', 'test'] },
   { program: 'cc', package: 'gcc', for: ['run', 'test'] },
   { file: '/usr/include/stdio.h', package: 'libc6-dev', for: ['run', 'test'] },
@@ -70,6 +71,7 @@ const PROGRAMS = [
   { program: 'docker-registry', package: 'docker-registry', for: ['test'] },
   { program: 'openssl', package: 'openssl', for: ['test'] },
   { program: 'xz', package: 'xz-utils', for: ['test'] },
+  { program: 'iperf3', package: 'iperf3', for: ['test'] },
   { program: 'wrk', package: 'wrk', for: ['test'] },
 ];
 

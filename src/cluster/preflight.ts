@@ -30,6 +30,7 @@ const PROGRAMS: readonly { readonly anyOf: readonly string[]; readonly package: 
   { anyOf: ['runc', 'crun'], package: 'runc' },
   { anyOf: ['nft'], package: 'nftables' },
   { anyOf: ['ip'], package: 'iproute2' },
+  { anyOf: ['conntrack'], package: 'conntrack' },
   { anyOf: ['tar'], package: 'tar' },
 ];
 
