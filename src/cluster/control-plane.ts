@@ -15,6 +15,7 @@ import { type ControllerSettings, startControllers } from '../controllers/index.
 import { startScheduler } from '../scheduler/index.ts';
 import type { Store } from '../store/index.ts';
 import type { ClusterCertificates } from './certificates.ts';
+import { CONTROLLER_MANAGER, SCHEDULER } from './identities.ts';
 
 export interface ControlPlaneOptions {
   /** Belongs to the caller and must outlive the control plane. */
@@ -40,22 +41,6 @@ export interface ControlPlane extends AsyncDisposable {
   /** Resolves when controllers and scheduler work. */
   readonly ready: Promise<void>;
 }
-
-const user = (name: string, ...groups: string[]): UserInfo => ({
-  name,
-  groups: [...groups, 'system:authenticated'],
-});
-
-/** Who the administrator is, as its client certificate says. */
-export const ADMINISTRATOR = user('kubernetes-admin', 'system:masters');
-/**
- * Upstream gives each controller a service account of its own beside this user; here they share one client, so that
- * they share one cache, and it may do what all of them may.
- */
-const CONTROLLER_MANAGER = user('system:kube-controller-manager', 'system:masters');
-const SCHEDULER = user('system:kube-scheduler');
-
-export const nodeUser = (nodeName: string): UserInfo => user(`system:node:${nodeName}`, 'system:nodes');
 
 /** Resolves when the API server answers and its own objects are there; controllers and scheduler follow (`ready`). */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {

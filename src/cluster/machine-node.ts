@@ -1,13 +1,17 @@
 // This machine as a node: host operations, image store, pod network, embedded runtime and node agent, put together.
 
+import type { UserInfo } from '../apiserver/index.ts';
 import type { Client } from '../client/index.ts';
+import type { AddressRange } from '../cloud/index.ts';
 import { type Logger, systemClock } from '../component/index.ts';
 import { nativeProgram, startHostOperations } from '../host/index.ts';
 import { createLinuxHost, startKubelet } from '../kubelet/index.ts';
 import { startPodNetwork } from '../network/index.ts';
 import { type ImageStore, openImageStore, type RegistryConfig } from '../runtime/embedded/images/index.ts';
 import { createCgroupManager, startEmbeddedRuntime } from '../runtime/embedded/index.ts';
-import { firstAddress } from './machine.ts';
+import { nodeUser } from './identities.ts';
+import { dnsAddress, firstAddress } from './machine.ts';
+import { startNodeServices } from './node-services.ts';
 import type { ClusterPaths, ClusterSettings } from './state.ts';
 
 export interface MachineNodeOptions {
@@ -15,7 +19,10 @@ export interface MachineNodeOptions {
   readonly settings: ClusterSettings;
   /** The node's own; its agent listens there. */
   readonly address: string;
-  readonly client: Client;
+  /** In process, as a user. */
+  readonly client: (as: UserInfo) => Client;
+  /** Where Services of type LoadBalancer get their addresses; empty: they share the machine's own. */
+  readonly loadBalancerRanges: readonly AddressRange[];
   readonly kubelet: {
     readonly port: number;
     readonly certificate: string;
@@ -71,6 +78,16 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
     stack.use(network);
     await network.ready;
     await options.onNetwork(firstAddress(settings.podCidr));
+    const services = stack.use(
+      await startNodeServices({
+        paths,
+        settings,
+        client: options.client,
+        host,
+        loadBalancerRanges: options.loadBalancerRanges,
+        logger,
+      }),
+    );
     const runtime = stack.use(
       await startEmbeddedRuntime({
         stateDirectory: paths.runtime,
@@ -85,7 +102,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
     );
     const kubelet = stack.use(
       await startKubelet({
-        client: options.client,
+        client: options.client(nodeUser(settings.nodeName)),
         nodeName: settings.nodeName,
         nodeIPs: [options.address],
         runtime,
@@ -99,13 +116,14 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
           clock: systemClock,
         }),
         server: { address: options.address, ...options.kubelet },
+        clusterDNS: [dnsAddress(settings.serviceCidr)],
         clusterDomain: settings.clusterDomain,
         podCidrs: [settings.podCidr],
         cgroupRoot: `/${settings.instance}`,
         logger,
       }),
     );
-    await kubelet.ready;
+    await Promise.all([kubelet.ready, services.ready]);
     const owned = stack.move();
     return {
       name: settings.nodeName,

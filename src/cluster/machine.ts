@@ -1,6 +1,7 @@
 // What the machine calls itself, and the addresses by which it is reached.
 
 import { hostname, networkInterfaces } from 'node:os';
+import { addressAt, formatAddress, parseCidr } from '../component/index.ts';
 
 /** The host name as a node's name must be: lower case, a DNS subdomain. */
 export function defaultNodeName(): string {
@@ -40,9 +41,18 @@ export function machineAddress(except: readonly string[]): string | undefined {
 
 /** The second address of an IPv4 range (10.96.0.0/16 → 10.96.0.1): the `kubernetes` service, the bridge. */
 export function firstAddress(cidr: string): string {
-  const octets = cidr.split('/')[0]!.split('.').map(Number);
-  octets[3] = (octets[3] ?? 0) + 1;
-  return octets.join('.');
+  return addressIn(cidr, 1n);
+}
+
+/** The tenth address of the service range (10.96.0.0/16 → 10.96.0.10): where pods ask for names, by convention. */
+export function dnsAddress(serviceCidr: string): string {
+  return addressIn(serviceCidr, 10n);
+}
+
+function addressIn(text: string, offset: bigint): string {
+  const cidr = parseCidr(text);
+  if (cidr === undefined) throw new TypeError(`${text} is not an address range`);
+  return formatAddress(addressAt(cidr, offset));
 }
 
 /** A range like 10.96.0.0/16, host bits zero, within the bounds of the prefix. */

@@ -7,7 +7,9 @@ import { join } from 'node:path';
 import { createLogger, type Logger } from '../component/index.ts';
 import { type HostOperations, startHostOperations } from '../host/index.ts';
 import { removePodNetworkTraces } from '../network/index.ts';
+import { removeServiceProxyTraces } from '../proxy/index.ts';
 import { removeRuntimeTraces } from '../runtime/embedded/index.ts';
+import { proxyTable } from './node-services.ts';
 import {
   type ClusterPaths,
   type ClusterSettings,
@@ -94,6 +96,9 @@ async function removeNode(
         podCgroups: [`/${instance}/kubepods`],
         logger,
       }),
+    );
+    await attempt('the service proxy', () =>
+      removeServiceProxyTraces({ host, table: proxyTable({ instance }) }),
     );
     await attempt('the pod network', () =>
       removePodNetworkTraces({ stateDirectory: paths.network, bridge, table: instance, host }),

@@ -37,6 +37,8 @@ export interface ClusterPaths {
   readonly runtime: string;
   readonly network: string;
   readonly kubelet: string;
+  /** What pods keep in volumes from the node's own disk. */
+  readonly volumes: string;
   readonly podLogs: string;
   readonly log: string;
   readonly kubeconfig: string;
@@ -56,6 +58,7 @@ export function clusterPaths(state: string, run: string): ClusterPaths {
     runtime: join(state, 'runtime'),
     network: join(state, 'network'),
     kubelet: join(state, 'kubelet'),
+    volumes: join(state, 'volumes'),
     podLogs: join(state, 'pod-logs'),
     log: join(state, 'bulkhead.log'),
     kubeconfig: join(state, 'admin.kubeconfig'),

@@ -7,10 +7,12 @@
 
 import { type Client, resources } from '../client/index.ts';
 import { type Clock, type Logger, silentLogger, systemClock } from '../component/index.ts';
+import { ensureDefaultStorageClass, startSimulatedProvisioner } from '../provisioner/index.ts';
 import type { Simulation } from '../runtime/simulated/index.ts';
 import { createMemoryStore } from '../store/index.ts';
 import { type ClusterCertificates, clusterCertificates } from './certificates.ts';
-import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
+import { type ControlPlane, startControlPlane } from './control-plane.ts';
+import { ADMINISTRATOR, nodeUser, PROVISIONER } from './identities.ts';
 import { renderKubeconfig } from './kubeconfig.ts';
 import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
 import { CLUSTER_NAME } from './state.ts';
@@ -75,6 +77,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
     );
     const cluster = new RunningTestCluster(plane, certificates, clock, logger, options);
     stack.use(cluster.nodesOwner);
+    await ensureDefaultStorageClass(cluster.client);
+    stack.use(await startSimulatedProvisioner({ client: plane.client(PROVISIONER), clock, logger }));
     const names = typeof options.nodes === 'object' ? options.nodes : numbered(options.nodes ?? 1);
     await Promise.all([plane.ready, ...names.map((name) => cluster.addNode(name))]);
     cluster.own(stack.move());

@@ -12,11 +12,12 @@ import {
   startServiceController,
 } from '../cloud/index.ts';
 import { createLogger, type Logger, type LogLevel, systemClock } from '../component/index.ts';
+import { ensureDefaultStorageClass, startSimulatedProvisioner } from '../provisioner/index.ts';
 import { createMemoryStore, openJournalStore, type Store } from '../store/index.ts';
 import { type ClusterCertificates, clusterCertificates } from './certificates.ts';
 import { type ControlHandler, serveControl } from './control.ts';
-import { ADMINISTRATOR, type ControlPlane, nodeUser, startControlPlane } from './control-plane.ts';
-import { grantIdentities, LOAD_BALANCERS } from './identities.ts';
+import { type ControlPlane, startControlPlane } from './control-plane.ts';
+import { ADMINISTRATOR, LOAD_BALANCERS, nodeUser, PROVISIONER } from './identities.ts';
 import { imageHandlers, imageOperations } from './image-operations.ts';
 import {
   type KubeconfigEntry,
@@ -176,7 +177,6 @@ export async function startOnMachine(
 
     const admin = plane.client(ADMINISTRATOR);
     if (!simulated) {
-      await grantIdentities(admin);
       stack.use(
         startServiceController({
           client: plane.client(LOAD_BALANCERS),
@@ -188,6 +188,7 @@ export async function startOnMachine(
         }),
       );
     }
+    await ensureDefaultStorageClass(admin);
     const nodes = simulated
       ? await startSimulatedNodes(plane, options.simulate, logger, stack)
       : [
@@ -322,6 +323,7 @@ async function startSimulatedNodes(
   logger: Logger,
   stack: AsyncDisposableStack,
 ): Promise<SimulatedNode[]> {
+  stack.use(await startSimulatedProvisioner({ client: plane.client(PROVISIONER), logger }));
   const names = Array.from({ length: count ?? 0 }, (_, i) => `node-${i}`);
   return Promise.all(
     names.map(async (name, index) =>
@@ -353,7 +355,8 @@ async function startThisMachine(
       paths: options.paths,
       settings,
       address,
-      client: plane.client(nodeUser(settings.nodeName)),
+      client: plane.client,
+      loadBalancerRanges: options.loadBalancerRanges,
       kubelet: {
         port: options.kubeletPort,
         clientAuthorities: certificates.ca.certificate,

@@ -88,14 +88,6 @@ export const NOT_ACTED_ON: readonly Row[] = [
     when: (object) => object['type'] === 'kubernetes.io/service-account-token',
   },
   {
-    group: '',
-    resource: 'services',
-    action: 'warn',
-    lacks: 'does not route service addresses',
-    instead: 'reach pods by their own addresses',
-    when: (object) => spec(object)['type'] !== 'ExternalName',
-  },
-  {
     group: 'autoscaling',
     resource: 'horizontalpodautoscalers',
     action: 'warn',

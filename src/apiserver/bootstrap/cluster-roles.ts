@@ -229,7 +229,25 @@ const OWN_ROLES: readonly RoleRow[] = [
       EVENTS,
     ],
   },
-  // Not upstream's: the built-in provisioner comes as a user of its own, since nodes may not write volumes.
+  // Not upstream's: parts of the node's process that come as users of their own, because nodes may not do what they do.
+  {
+    name: 'system:bulkhead:dns',
+    rules: [
+      rule('list watch', 'core', 'services namespaces'),
+      rule(READ, 'core', 'nodes'),
+      rule('list watch', 'discovery.k8s.io', 'endpointslices'),
+      EVENTS,
+    ],
+  },
+  {
+    name: 'system:bulkhead:load-balancers',
+    rules: [
+      rule('get list watch patch', 'core', 'services'),
+      rule('patch', 'core', 'services/status'),
+      rule(READ, 'core', 'nodes'),
+      EVENTS,
+    ],
+  },
   {
     name: 'system:bulkhead:local-path-provisioner',
     rules: [
@@ -330,6 +348,8 @@ export const CLUSTER_ROLE_BINDINGS: readonly BindingRow[] = [
   { role: 'system:kube-dns', subjects: [serviceAccount('kube-dns')] },
   { role: 'system:kube-scheduler', subjects: [user('system:kube-scheduler')] },
   { role: 'system:volume-scheduler', subjects: [user('system:kube-scheduler')] },
+  { role: 'system:bulkhead:dns', subjects: [user('system:bulkhead:dns')] },
+  { role: 'system:bulkhead:load-balancers', subjects: [user('system:bulkhead:load-balancers')] },
   {
     role: 'system:bulkhead:local-path-provisioner',
     subjects: [user('system:bulkhead:local-path-provisioner')],

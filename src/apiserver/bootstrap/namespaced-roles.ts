@@ -49,6 +49,15 @@ export const ROLES: readonly NamespacedRoleRow[] = [
     rules: LEADER_ELECTION,
   },
   { namespace: 'kube-system', name: 'system::leader-locking-kube-scheduler', rules: LEADER_ELECTION },
+  // Not upstream's: the name server of each node publishes itself.
+  {
+    namespace: 'kube-system',
+    name: 'system:bulkhead:dns',
+    rules: [
+      rule('create get update patch', 'core', 'services'),
+      rule('create get update patch delete', 'discovery.k8s.io', 'endpointslices'),
+    ],
+  },
   {
     namespace: 'kube-public',
     name: 'system:controller:bootstrap-signer',
@@ -76,6 +85,12 @@ export const ROLE_BINDINGS: readonly NamespacedBindingRow[] = [
     name: 'system::leader-locking-kube-scheduler',
     role: 'system::leader-locking-kube-scheduler',
     subjects: [user('system:kube-scheduler'), serviceAccount('kube-scheduler')],
+  },
+  {
+    namespace: 'kube-system',
+    name: 'system:bulkhead:dns',
+    role: 'system:bulkhead:dns',
+    subjects: [user('system:bulkhead:dns')],
   },
   {
     namespace: 'kube-system',
