@@ -187,11 +187,21 @@ describe('pods', () => {
   });
 
   it('with constraints that are not handled yet are told which', async () => {
-    await run('claimed', { volumes: [{ name: 'v', persistentVolumeClaim: { claimName: 'c' } }] });
+    await run('spread', {
+      topologySpreadConstraints: [
+        { maxSkew: 1, topologyKey: 'zone', whenUnsatisfiable: 'DoNotSchedule', labelSelector: {} },
+      ],
+    });
     await refused(
-      'claimed',
-      '0/2 nodes are available: this scheduler does not handle spec.volumes[].persistentVolumeClaim yet.',
+      'spread',
+      '0/2 nodes are available: this scheduler does not handle spec.topologySpreadConstraints (whenUnsatisfiable: DoNotSchedule) yet.',
     );
+    await clear('spread');
+  });
+
+  it('with a claim that is not there wait for it', async () => {
+    await run('claimed', { volumes: [{ name: 'v', persistentVolumeClaim: { claimName: 'c' } }] });
+    await refused('claimed', '0/2 nodes are available: persistentvolumeclaim "c" not found.');
     await clear('claimed');
   });
 
