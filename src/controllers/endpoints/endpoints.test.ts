@@ -5,6 +5,7 @@ import type { Pod, Service, ServiceSpec } from '../../api/types/core-v1.ts';
 import type { Endpoint, EndpointSlice } from '../../api/types/discovery-v1.ts';
 import { resources } from '../../client/index.ts';
 import { startTestCluster } from '../testing/cluster.ts';
+import { subsetsOf } from './endpoints.ts';
 import { MOST_ENDPOINTS, planSlices } from './slice-plan.ts';
 
 const web = (spec: Partial<ServiceSpec> = {}): Draft<Service> => ({
@@ -192,6 +193,73 @@ test('slices are written by nobody else for long, and never twice from a stale c
   release.resolve();
   await cluster.advance(5000);
   assert.equal((await slices())[0]?.endpoints?.length, 5);
+});
+
+test('slices of an earlier Service of the same name go, those of others stay', async () => {
+  const { cluster, pod, slices, client } = await setup(web());
+  await using _ = cluster;
+  await pod('a', '10.1.0.1');
+  const api = client.resource(resources.endpointSlices, 'default');
+  const [own] = await slices();
+  const copy = (name: string, labels: Record<string, string>, uid: string) =>
+    api.create({
+      metadata: {
+        name,
+        labels: { 'kubernetes.io/service-name': 'web', ...labels },
+        ownerReferences: [{ apiVersion: 'v1', kind: 'Service', name: 'web', uid }],
+      },
+      addressType: 'IPv4',
+      endpoints: own!.endpoints!,
+      ports: own!.ports!,
+    });
+  await copy('old', { 'endpointslice.kubernetes.io/managed-by': 'endpointslice-controller.k8s.io' }, 'gone');
+  await copy('theirs', { 'endpointslice.kubernetes.io/managed-by': 'somebody.example.com' }, 'gone');
+  assert.deepEqual(
+    (await slices()).map(({ metadata }) => metadata.name).toSorted(),
+    [own!.metadata.name, 'theirs'].toSorted(),
+  );
+  // A slice that is taken from us is replaced, one that is given to us is sorted out.
+  const taken = await api.get(own!.metadata.name);
+  await api.update({ ...taken, metadata: { ...taken.metadata, labels: {} } });
+  assert.equal((await slices()).length, 3);
+});
+
+test('a pod without the named port is in a slice without ports, and on a node that is not known in none', async () => {
+  const { cluster, api, pod, slices } = await setup(web());
+  await using _ = cluster;
+  await pod('a', '10.1.0.1', true, { containers: [{ name: 'c' }] });
+  const [slice, ...others] = await slices();
+  assert.deepEqual([slice?.ports, slice?.endpoints?.length, others], [[], 1, []]);
+  await pod('b', '10.1.0.2', true, { nodeName: 'n9' });
+  assert.deepEqual(
+    (await slices()).flatMap((one) => one.endpoints ?? []).map(({ addresses }) => addresses[0]),
+    ['10.1.0.1'],
+  );
+  assert.deepEqual(await cluster.events('web'), [
+    'FailedToUpdateEndpointSlices: Error updating Endpoint Slices for Service default/web: skipping Pod b for Service default/web: Node n9 Not Found',
+  ]);
+  await cluster.client.resource(resources.nodes).create({ metadata: { name: 'n9' }, spec: {} });
+  assert.equal((await slices()).flatMap((one) => one.endpoints ?? []).length, 2);
+  await api.delete('a', { gracePeriodSeconds: 0 });
+  await api.delete('b', { gracePeriodSeconds: 0 });
+});
+
+test('Endpoints hold a thousand addresses, ready ones first', () => {
+  const service = web() as unknown as Service;
+  const pods = Array.from({ length: 1200 }, (_, i) => ({
+    metadata: { name: `p${i}`, namespace: 'default', uid: `u${i}`, labels: { app: 'web' } },
+    spec: { containers: [{ name: 'c', ports: [{ name: 'http', containerPort: 8080 + (i % 2) }] }] },
+    status: {
+      phase: 'Running',
+      podIP: `10.1.${i >> 8}.${i & 255}`,
+      conditions: [{ type: 'Ready', status: i % 3 === 0 ? 'False' : 'True' }],
+    },
+  })) as unknown as Pod[];
+  const { subsets = [], truncated } = subsetsOf(service, pods);
+  const total = (field: 'addresses' | 'notReadyAddresses') =>
+    subsets.reduce((sum, subset) => sum + (subset[field]?.length ?? 0), 0);
+  assert.deepEqual([truncated, total('addresses'), total('notReadyAddresses')], [true, 800, 200]);
+  assert.equal(subsetsOf(service, pods.slice(0, 1000)).truncated, false);
 });
 
 test('a plan always holds every endpoint once, fills slices and leaves others alone', () => {

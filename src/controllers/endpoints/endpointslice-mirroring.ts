@@ -150,7 +150,7 @@ export function startEndpointSliceMirroringController(context: ControllerContext
 
   async function remove(key: string, slice: EndpointSlice): Promise<void> {
     const { namespace, name, uid } = slice.metadata;
-    tracker.gone(key, slice);
+    tracker.removes(key, slice);
     try {
       await client.resource(resources.endpointSlices, namespace).delete(name, { preconditions: { uid } });
     } catch (error) {

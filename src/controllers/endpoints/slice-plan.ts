@@ -16,17 +16,30 @@ export interface PortGroup {
 
 export interface SliceDraft {
   readonly ports: EndpointPort[];
-  readonly endpoints: Endpoint[];
+  endpoints: Endpoint[];
+}
+
+export interface SliceUpdate extends SliceDraft {
+  readonly slice: EndpointSlice;
 }
 
 export interface SlicePlan {
   readonly create: SliceDraft[];
-  readonly update: { readonly slice: EndpointSlice; readonly endpoints: Endpoint[] }[];
+  readonly update: SliceUpdate[];
   readonly delete: EndpointSlice[];
 }
 
+export interface PlanOptions {
+  /** Hints are given out afterwards over the whole plan: those that there are count as right. */
+  readonly ignoreHints?: boolean;
+}
+
 /** `existing`: all slices of the Service and of this address family. */
-export function planSlices(existing: readonly EndpointSlice[], groups: Iterable<PortGroup>): SlicePlan {
+export function planSlices(
+  existing: readonly EndpointSlice[],
+  groups: Iterable<PortGroup>,
+  options: PlanOptions = {},
+): SlicePlan {
   const plan: SlicePlan = { create: [], update: [], delete: [] };
   const byPorts = new Map<string, EndpointSlice[]>();
   for (const slice of existing) {
@@ -37,7 +50,7 @@ export function planSlices(existing: readonly EndpointSlice[], groups: Iterable<
   }
   for (const { ports, endpoints } of groups) {
     const key = portsKey(ports);
-    planGroup(byPorts.get(key) ?? [], ports, endpoints, plan);
+    planGroup(byPorts.get(key) ?? [], ports, endpoints, plan, options);
     byPorts.delete(key);
   }
   for (const slices of byPorts.values()) plan.delete.push(...slices);
@@ -47,6 +60,11 @@ export function planSlices(existing: readonly EndpointSlice[], groups: Iterable<
     if (placeholder >= 0) plan.delete.splice(placeholder, 1);
     else plan.create.push({ ports: [], endpoints: [] });
   }
+  // Slices about to be deleted are better filled anew than replaced: an update keeps their name.
+  while (plan.delete.length > 0 && plan.create.length > 0) {
+    const { ports, endpoints } = plan.create.pop()!;
+    plan.update.push({ slice: plan.delete.shift()!, ports, endpoints });
+  }
   return plan;
 }
 
@@ -55,10 +73,12 @@ function planGroup(
   ports: readonly BackendPort[],
   endpoints: readonly Endpoint[],
   plan: SlicePlan,
+  options: PlanOptions,
 ): void {
   const missing = new Map(endpoints.map((endpoint) => [identity(endpoint), endpoint]));
-  const changed: { readonly slice: EndpointSlice; readonly endpoints: Endpoint[] }[] = [];
+  const changed: SliceUpdate[] = [];
   const unchanged: EndpointSlice[] = [];
+  const wire = wirePorts(ports);
   for (const slice of existing) {
     const kept: Endpoint[] = [];
     let differs = false;
@@ -70,51 +90,41 @@ function planGroup(
         continue;
       }
       missing.delete(id);
-      if (!sameValue(old, wanted)) differs = true;
+      if (!sameEndpoint(old, wanted, options)) differs = true;
       kept.push(wanted);
     }
     if (kept.length === 0) plan.delete.push(slice);
-    else if (differs) changed.push({ slice, endpoints: kept });
+    else if (differs) changed.push({ slice, ports: wire, endpoints: kept });
     else unchanged.push(slice);
   }
   const left = [...missing.values()];
+  let next = 0;
+  const remaining = (): number => left.length - next;
+  const take = (count: number): Endpoint[] => {
+    const taken = left.slice(next, next + count);
+    next += taken.length;
+    return taken;
+  };
   // Fullest first: the fewer slices have room, the fewer there will be.
   changed.sort((a, b) => b.endpoints.length - a.endpoints.length);
-  for (const { endpoints: kept } of changed)
-    while (left.length > 0 && kept.length < MOST_ENDPOINTS) kept.push(left.shift()!);
-  while (left.length >= MOST_ENDPOINTS)
-    plan.create.push({ ports: wirePorts(ports), endpoints: left.splice(0, MOST_ENDPOINTS) });
-  if (left.length > 0) {
+  for (const { endpoints: kept } of changed) kept.push(...take(Math.max(0, MOST_ENDPOINTS - kept.length)));
+  while (remaining() >= MOST_ENDPOINTS) plan.create.push({ ports: wire, endpoints: take(MOST_ENDPOINTS) });
+  if (remaining() > 0) {
     const roomy = unchanged
-      .filter((slice) => (slice.endpoints?.length ?? 0) + left.length <= MOST_ENDPOINTS)
+      .filter((slice) => (slice.endpoints?.length ?? 0) + remaining() <= MOST_ENDPOINTS)
       .sort((a, b) => (b.endpoints?.length ?? 0) - (a.endpoints?.length ?? 0))[0];
-    if (roomy) changed.push({ slice: roomy, endpoints: [...(roomy.endpoints ?? []), ...left] });
-    else plan.create.push({ ports: wirePorts(ports), endpoints: left });
+    const rest = take(remaining());
+    if (roomy) changed.push({ slice: roomy, ports: wire, endpoints: [...(roomy.endpoints ?? []), ...rest] });
+    else plan.create.push({ ports: wire, endpoints: rest });
   }
   plan.update.push(...changed);
-  // Slices about to be deleted are better reused than made anew: an update keeps their name.
-  while (plan.delete.length > 0 && plan.create.length > 0) {
-    const at = plan.delete.findIndex(
-      (slice) => portsKey(slice.ports ?? []) === portsKey(plan.create[0]!.ports),
-    );
-    if (at < 0) break;
-    const [slice] = plan.delete.splice(at, 1);
-    const [draft] = plan.create.splice(0, 1);
-    plan.update.push({ slice: slice!, endpoints: draft!.endpoints });
-  }
 }
 
 export function portsKey(ports: readonly EndpointPort[]): string {
-  return JSON.stringify(
-    ports
-      .map(({ name = '', protocol = 'TCP', port, appProtocol }) => [
-        name,
-        protocol,
-        port,
-        appProtocol ?? null,
-      ])
-      .toSorted((a, b) => (String(a) < String(b) ? -1 : 1)),
+  const texts = ports.map(({ name = '', protocol = 'TCP', port, appProtocol }) =>
+    JSON.stringify([name, protocol, port, appProtocol ?? null]),
   );
+  return (texts.length > 1 ? texts.sort() : texts).join();
 }
 
 function wirePorts(ports: readonly BackendPort[]): EndpointPort[] {
@@ -123,5 +133,22 @@ function wirePorts(ports: readonly BackendPort[]): EndpointPort[] {
 
 /** The pod behind the address: a pod that changes stays in its slice. */
 function identity({ targetRef, addresses }: Endpoint): string {
-  return `${targetRef?.uid ?? ''} ${addresses.join()}`;
+  return `${targetRef?.uid ?? ''} ${addresses.length === 1 ? addresses[0] : addresses.join()}`;
+}
+
+/** Of the same identity. Field by field: thousands are compared whenever one pod changes. */
+function sameEndpoint(a: Endpoint, b: Endpoint, { ignoreHints = false }: PlanOptions): boolean {
+  return (
+    a.conditions?.ready === b.conditions?.ready &&
+    a.conditions?.serving === b.conditions?.serving &&
+    a.conditions?.terminating === b.conditions?.terminating &&
+    a.nodeName === b.nodeName &&
+    a.zone === b.zone &&
+    a.hostname === b.hostname &&
+    a.targetRef?.kind === b.targetRef?.kind &&
+    a.targetRef?.name === b.targetRef?.name &&
+    a.targetRef?.namespace === b.targetRef?.namespace &&
+    (ignoreHints || a.hints === b.hints || sameValue(a.hints, b.hints)) &&
+    (a.deprecatedTopology === undefined || sameValue(a.deprecatedTopology, b.deprecatedTopology))
+  );
 }
