@@ -4,7 +4,7 @@
 
 import { labelSelectorMatcher } from './labels.ts';
 import { matchesNodeSelector } from './node-selection.ts';
-import { compareQuantities, parseQuantity, type Quantity, zeroQuantity } from './quantity.ts';
+import { compareQuantities, parseQuantity, type Quantity } from './quantity.ts';
 import type {
   Node,
   PersistentVolume,
@@ -147,6 +147,15 @@ export function candidateVolumes(
   const wantedClass = claimClass(claim);
   const wantedAttributes = claim.spec.volumeAttributesClassName ?? '';
   const selector = claim.spec.selector ? labelSelectorMatcher(claim.spec.selector) : undefined;
+  // Most volumes of a class are of one size.
+  const sizes = new Map<string, Quantity>();
+  const sizeOf = (text = '0'): Quantity => {
+    const known = sizes.get(text);
+    if (known) return known;
+    const size = parseQuantity(text);
+    sizes.set(text, size);
+    return size;
+  };
   const given: PersistentVolume[] = [];
   const free: { readonly volume: PersistentVolume; readonly capacity: Quantity }[] = [];
   for (const volume of volumes) {
@@ -162,8 +171,7 @@ export function candidateVolumes(
     }
     if (metadata.deletionTimestamp || !volumeModesMatch(claim, volume)) continue;
     if ((spec.volumeAttributesClassName ?? '') !== wantedAttributes) continue;
-    const capacity = spec.capacity?.['storage'];
-    const size = capacity === undefined ? zeroQuantity : parseQuantity(capacity);
+    const size = sizeOf(spec.capacity?.['storage']);
     if (compareQuantities(size, requested) < 0) continue;
     if (mine) given.push(volume);
     else free.push({ volume, capacity: size });

@@ -41,6 +41,7 @@ export class Algorithm {
 
     const filters: Plugin[] = [];
     let allowed: ReadonlySet<string> | undefined;
+    let likely: ReadonlySet<string> | undefined;
     for (const { plugin } of this.#plugins) {
       const result = plugin.preFilter?.(state, pod, snapshot);
       if (result?.rejected) {
@@ -52,26 +53,23 @@ export class Algorithm {
         };
       }
       if (result?.nodes) allowed = allowed ? allowed.intersection(result.nodes) : result.nodes;
+      if (result?.likely) likely = likely ? likely.intersection(result.likely) : result.likely;
       if (plugin.filter && !result?.skip) filters.push(plugin);
     }
 
-    const rejections = new Map<string, number>();
-    const rejectedBy = new Set<string>();
-    const candidates = allowed
-      ? [...allowed].map((name) => snapshot.get(name)).filter((node) => node !== undefined)
-      : undefined;
-    const feasible = candidates
-      ? this.#filter(state, pod, filters, candidates, 0, candidates.length, rejections, rejectedBy)
-      : this.#filter(
-          state,
-          pod,
-          filters,
-          snapshot.nodes,
-          this.#next,
-          nodesToFind(total),
-          rejections,
-          rejectedBy,
-        );
+    if (likely && likely.size > 0) {
+      const nodes = nodesNamed(allowed ? likely.intersection(allowed) : likely, snapshot);
+      const { feasible } = filterNodes(state, pod, filters, nodes, 0, nodes.length);
+      if (feasible.length > 0) return { fits: true, nodeName: this.#best(state, pod, feasible).name, state };
+    }
+
+    const candidates = allowed && nodesNamed(allowed, snapshot);
+    const nodes = candidates ?? snapshot.nodes;
+    const found = candidates
+      ? filterNodes(state, pod, filters, nodes, 0, nodes.length)
+      : filterNodes(state, pod, filters, nodes, this.#next, nodesToFind(total));
+    const { feasible, rejections, rejectedBy } = found;
+    if (!candidates) this.#next = (this.#next + found.looked) % total;
     if (candidates && feasible.length === 0) {
       const left = total - candidates.length;
       if (left > 0) count(rejections, "node(s) didn't satisfy plugin(s) [NodeAffinity]", left);
@@ -79,32 +77,6 @@ export class Algorithm {
     }
     if (feasible.length === 0) return { fits: false, message: failureMessage(total, rejections), rejectedBy };
     return { fits: true, nodeName: this.#best(state, pod, feasible).name, state };
-  }
-
-  #filter(
-    state: CycleState,
-    pod: Pod,
-    filters: readonly Plugin[],
-    nodes: readonly NodeInfo[],
-    start: number,
-    enough: number,
-    rejections: Map<string, number>,
-    rejectedBy: Set<string>,
-  ): NodeInfo[] {
-    const feasible: NodeInfo[] = [];
-    let looked = 0;
-    for (; looked < nodes.length && feasible.length < enough; looked++) {
-      const node = nodes[(start + looked) % nodes.length]!;
-      const rejection = firstRejection(state, pod, filters, node);
-      if (!rejection) {
-        feasible.push(node);
-        continue;
-      }
-      rejectedBy.add(rejection.plugin);
-      for (const reason of rejection.rejection.reasons) count(rejections, reason, 1);
-    }
-    this.#next = (start + looked) % nodes.length;
-    return feasible;
   }
 
   #best(state: CycleState, pod: Pod, nodes: readonly NodeInfo[]): NodeInfo {
@@ -131,8 +103,46 @@ export class Algorithm {
   }
 }
 
+function nodesNamed(names: Iterable<string>, snapshot: Snapshot): NodeInfo[] {
+  return Array.from(names, (name) => snapshot.get(name)).filter((node) => node !== undefined);
+}
+
 /** Stands for every plugin: without nodes, any new node helps. */
 const ANY = ['NoNodes'];
+
+interface Found {
+  readonly feasible: NodeInfo[];
+  /** How many nodes were looked at, in their order from `start`. */
+  readonly looked: number;
+  /** How many nodes were refused for each reason. */
+  readonly rejections: Map<string, number>;
+  readonly rejectedBy: Set<string>;
+}
+
+function filterNodes(
+  state: CycleState,
+  pod: Pod,
+  filters: readonly Plugin[],
+  nodes: readonly NodeInfo[],
+  start: number,
+  enough: number,
+): Found {
+  const feasible: NodeInfo[] = [];
+  const rejections = new Map<string, number>();
+  const rejectedBy = new Set<string>();
+  let looked = 0;
+  for (; looked < nodes.length && feasible.length < enough; looked++) {
+    const node = nodes[(start + looked) % nodes.length]!;
+    const rejection = firstRejection(state, pod, filters, node);
+    if (!rejection) {
+      feasible.push(node);
+      continue;
+    }
+    rejectedBy.add(rejection.plugin);
+    for (const reason of rejection.rejection.reasons) count(rejections, reason, 1);
+  }
+  return { feasible, looked, rejections, rejectedBy };
+}
 
 function firstRejection(
   state: CycleState,

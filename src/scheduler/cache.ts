@@ -7,6 +7,7 @@
 import type { Node, Pod } from '../api/types/core-v1.ts';
 import type { Snapshot } from './framework.ts';
 import { NodeInfo, type PodInfo, podInfo } from './node-info.ts';
+import { HOSTNAME } from './volumes/volume-hosts.ts';
 
 interface PlacedPod {
   readonly info: PodInfo;
@@ -21,6 +22,8 @@ export class SchedulerCache implements Snapshot {
   readonly #pods = new Map<string, PlacedPod>();
   /** Pods whose node is not (or no longer) known, by node name. */
   readonly #homeless = new Map<string, Map<string, PodInfo>>();
+  /** Names of nodes by their hostname label. */
+  readonly #hosts = new Map<string, Set<string>>();
   /** How many placed pods name each claim. */
   readonly #claims = new Map<string, number>();
 
@@ -33,12 +36,22 @@ export class SchedulerCache implements Snapshot {
     return this.#nodes.get(nodeName);
   }
 
+  nodesOfHost(hostname: string): ReadonlySet<string> {
+    return this.#hosts.get(hostname) ?? NO_NODES;
+  }
+
   podsUsingClaim(key: string): number {
     return this.#claims.get(key) ?? 0;
   }
 
   setNode(node: Node): void {
     const known = this.#nodes.get(node.metadata.name);
+    const hostname = node.metadata.labels?.[HOSTNAME];
+    if (hostname !== known?.node.metadata.labels?.[HOSTNAME] || !known) {
+      if (known) this.#leaveHost(known.node);
+      if (hostname !== undefined)
+        this.#hosts.set(hostname, (this.#hosts.get(hostname) ?? new Set()).add(node.metadata.name));
+    }
     if (known) {
       if (zoneOf(known.node) !== zoneOf(node)) this.#list = undefined;
       known.setNode(node);
@@ -55,6 +68,7 @@ export class SchedulerCache implements Snapshot {
     const info = this.#nodes.get(nodeName);
     if (!info) return;
     this.#nodes.delete(nodeName);
+    this.#leaveHost(info.node);
     this.#list = undefined;
     if (info.pods.size > 0) this.#homeless.set(nodeName, new Map(info.pods));
   }
@@ -97,6 +111,13 @@ export class SchedulerCache implements Snapshot {
     if (waiting?.size === 0) this.#homeless.delete(placed.nodeName);
   }
 
+  #leaveHost(node: Node): void {
+    const hostname = node.metadata.labels?.[HOSTNAME];
+    const names = hostname === undefined ? undefined : this.#hosts.get(hostname);
+    names?.delete(node.metadata.name);
+    if (names?.size === 0) this.#hosts.delete(hostname!);
+  }
+
   #place(pod: Pod, nodeName: string, assumed: boolean): void {
     this.removePod(pod.metadata.uid);
     const info = podInfo(pod);
@@ -111,6 +132,8 @@ export class SchedulerCache implements Snapshot {
     this.#homeless.set(nodeName, waiting.set(pod.metadata.uid, info));
   }
 }
+
+const NO_NODES: ReadonlySet<string> = new Set();
 
 function zoneOf(node: Node): string {
   const labels = node.metadata.labels ?? {};

@@ -27,6 +27,8 @@ export class CycleState {
 export interface Snapshot {
   readonly nodes: readonly NodeInfo[];
   get(nodeName: string): NodeInfo | undefined;
+  /** The nodes whose label kubernetes.io/hostname has this value: mostly one, and not always of the same name. */
+  nodesOfHost(hostname: string): ReadonlySet<string>;
   /** How many placed pods name the claim (`namespace/name`) in their spec. */
   podsUsingClaim(key: string): number;
 }
@@ -57,8 +59,18 @@ export type ClusterEvent =
 
 export type PreFilterResult =
   | { readonly rejected: Rejection }
-  /** Only these nodes need to be looked at; absent: all. `skip`: this plugin's Filter has nothing to say for this pod. */
-  | { readonly rejected?: undefined; readonly nodes?: ReadonlySet<string>; readonly skip?: boolean };
+  | {
+      readonly rejected?: undefined;
+      /** Only these nodes need to be looked at; absent: all. */
+      readonly nodes?: ReadonlySet<string>;
+      /**
+       * This plugin's Filter refuses all nodes but these: they are looked at first. When none of them will do, all are,
+       * so that the user is told of each node what its first obstacle is.
+       */
+      readonly likely?: ReadonlySet<string>;
+      /** This plugin's Filter has nothing to say for this pod. */
+      readonly skip?: boolean;
+    };
 
 export interface Plugin {
   readonly name: string;

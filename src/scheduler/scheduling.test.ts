@@ -108,6 +108,17 @@ describe('a scheduling decision', () => {
     assert.equal(chosen(labelled, pod(preferring)), 'fast');
   });
 
+  it('is not led astray by a pod that names a node that is not there', () => {
+    const cache = cluster(node('a'), node('b'));
+    const decisions = algorithm();
+    const terms = [{ matchFields: [{ key: 'metadata.name', operator: 'In' as const, values: ['gone'] }] }];
+    const nodeAffinity = {
+      requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms },
+    };
+    assert.ok(!decisions.decide(pod({ affinity: { nodeAffinity } }), cache).fits);
+    assert.ok(decisions.decide(pod(), cache).fits);
+  });
+
   it('looks only at the nodes that the pod names', () => {
     const named = (name: string): Partial<PodSpec> => ({
       affinity: {

@@ -192,6 +192,35 @@ describe('a pod whose claims wait for their first consumer', () => {
     assert.equal(outcome(volumes, two, pod(using('data'))), 'b');
   });
 
+  it('is told of every node what its first obstacle is, also where its volume names one node', () => {
+    const volumes = new TestVolumes();
+    const host = (name: string, spec: Node['spec'] = {}): Node => ({
+      ...node(name, { 'kubernetes.io/hostname': `host-of-${name}` }),
+      spec,
+    });
+    volumes.storageClasses.put(testClass('local'));
+    const storageClassName = 'local';
+    for (const name of ['a', 'b'])
+      volumes.volumes.put(
+        testVolume(`on-${name}`, {
+          storageClassName,
+          ...onNodesWith('kubernetes.io/hostname', `host-of-${name}`),
+        }),
+      );
+    const { annotations, volumeName } = bound('on-b');
+    volumes.claims.put(testClaim('b', { volumeName }, { annotations }));
+    volumes.claims.put(testClaim('any', { storageClassName }));
+    const nodes = [host('x'), host('a'), host('b'), host('c', { unschedulable: true })];
+    assert.equal(outcome(volumes, nodes, pod(using('b'))), 'b');
+    assert.equal(outcome(volumes, [nodes[0]!, nodes[1]!], pod(using('any'))), 'a');
+    assert.equal(outcome(volumes, nodes, pod(using('b'), using('any'))), 'b');
+    const cordoned = [nodes[0]!, nodes[1]!, host('b', { unschedulable: true }), nodes[3]!];
+    assert.equal(
+      outcome(volumes, cordoned, pod(using('b'))),
+      "2 node(s) didn't match PersistentVolume's node affinity, 2 node(s) were unschedulable.",
+    );
+  });
+
   it('goes only to the node that its claim was given', () => {
     const volumes = new TestVolumes();
     volumes.storageClasses.put(testClass('fast', { provisioner: 'csi.test' }));

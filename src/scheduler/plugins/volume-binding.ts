@@ -10,6 +10,7 @@ import {
   claimNames,
   claimProblem,
   decide,
+  likelyNodes,
   type PodVolumes,
   podVolumes,
   usesClaims,
@@ -25,14 +26,15 @@ export function volumeBinding(binder: VolumeBinder): Plugin {
   const { state: volumes } = binder;
   return {
     name: NAME,
-    preFilter(state, pod) {
+    preFilter(state, pod, snapshot) {
       if (!usesClaims(pod)) return { skip: true };
       const problem = claimProblem(pod, volumes);
       if (problem !== undefined) return { rejected: unresolvable(problem) };
       const own = podVolumes(pod, volumes);
       if ('rejected' in own) return { rejected: unresolvable(own.rejected) };
       state.write<PodVolumes>(NAME, own);
-      return {};
+      const likely = likelyNodes(own, snapshot);
+      return likely ? { likely } : {};
     },
     filter(state, _pod, { node }) {
       const own = state.read<PodVolumes>(NAME);

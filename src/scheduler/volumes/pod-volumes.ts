@@ -2,8 +2,6 @@
 // does not depend on the node is found out once for each attempt, in `podVolumes`; `decide` judges one node.
 
 import {
-  candidateVolumes,
-  chooseVolume,
   claimClass,
   claimNameOf,
   compareQuantities,
@@ -14,12 +12,14 @@ import {
   NO_PROVISIONER,
   quantityToNumber,
   topologyAllows,
-  type VolumeCandidates,
   volumeAnnotations,
   volumeFitsNode,
 } from '../../api/index.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../api/types/core-v1.ts';
 import type { CSIStorageCapacity, StorageClass } from '../../api/types/storage-v1.ts';
+import type { Snapshot } from '../framework.ts';
+import { VolumeChoices } from './volume-choices.ts';
+import { hostnamesOf } from './volume-hosts.ts';
 import type { VolumeState } from './volume-state.ts';
 
 /** What kube-scheduler tells users; scripts match on it. */
@@ -37,7 +37,7 @@ interface DelayedClaim {
   readonly storageClass: StorageClass;
   /** Where an earlier attempt has asked for a volume: no other node will do. */
   readonly selectedNode: string | undefined;
-  readonly candidates: VolumeCandidates;
+  readonly choices: VolumeChoices;
 }
 
 export interface PodVolumes {
@@ -108,11 +108,13 @@ export function podVolumes(pod: Pod, state: VolumeState): PodVolumes | { readonl
     if (!storageClass || !isDelayedBinding(storageClass) || volumeName)
       return { rejected: reasons.unboundImmediate };
     const selectedNode = claim.metadata.annotations?.[volumeAnnotations.selectedNode];
-    const candidates =
-      selectedNode === undefined
-        ? candidateVolumes(claim, state.volumesOfClass(claimClass(claim)))
-        : { given: [], free: [] };
-    delayed.push({ claim, storageClass, selectedNode, candidates });
+    const volumes = selectedNode === undefined ? state.volumesOfClass(claimClass(claim)) : [];
+    delayed.push({
+      claim,
+      storageClass,
+      selectedNode,
+      choices: new VolumeChoices(claim, volumes, (volume) => state.hostnamesOf(volume)),
+    });
   }
   const size = ({ claim }: DelayedClaim): string => claim.spec.resources?.requests?.['storage'] ?? '0';
   if (delayed.length > 1) delayed.sort((a, b) => compareQuantities(size(a), size(b)));
@@ -136,7 +138,7 @@ export function decide({ bound, delayed }: PodVolumes, node: Node, state: Volume
       else elsewhere = true;
       continue;
     }
-    const volume = chooseVolume(one.candidates, { nodeLabels, excluded: taken });
+    const volume = one.choices.choose(nodeLabels, taken);
     if (volume) {
       taken.add(volume.metadata.name);
       bindings.push({ claim: one.claim, volume });
@@ -147,6 +149,37 @@ export function decide({ bound, delayed }: PodVolumes, node: Node, state: Volume
   if (missing) rejected.push(reasons.volumeMissing);
   if (rejected.length > 0) return { rejected };
   return { bindings, provisions: toProvision.map(({ claim }) => claim) };
+}
+
+/** More nodes than this are no shortcut. */
+const MOST_LIKELY_NODES = 100;
+
+/** The nodes outside of which `decide` rejects, where volumes say so by hostname; undefined: it may be any node. */
+export function likelyNodes(
+  { bound, delayed }: PodVolumes,
+  snapshot: Snapshot,
+): ReadonlySet<string> | undefined {
+  let likely: ReadonlySet<string> | undefined;
+  const narrow = (nodes: ReadonlySet<string>): void => {
+    likely = likely ? likely.intersection(nodes) : nodes;
+  };
+  const nodesOf = (hostnames: Iterable<string>): ReadonlySet<string> => {
+    const names = new Set<string>();
+    for (const hostname of hostnames) for (const name of snapshot.nodesOfHost(hostname)) names.add(name);
+    return names;
+  };
+  for (const { volume } of bound) {
+    const hostnames = volume && hostnamesOf(volume);
+    if (hostnames) narrow(nodesOf(hostnames));
+  }
+  for (const { selectedNode, storageClass, choices } of delayed) {
+    if (selectedNode !== undefined) narrow(new Set([selectedNode]));
+    else if (storageClass.provisioner === NO_PROVISIONER) {
+      const hostnames = choices.hostnames(MOST_LIKELY_NODES);
+      if (hostnames) narrow(nodesOf(hostnames));
+    }
+  }
+  return likely && likely.size <= MOST_LIKELY_NODES ? likely : undefined;
 }
 
 function provisioningObstacle(

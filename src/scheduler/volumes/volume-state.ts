@@ -6,6 +6,7 @@ import { bindVolumeToClaim, volumeAnnotations, volumeClass } from '../../api/ind
 import type { PersistentVolume, PersistentVolumeClaim } from '../../api/types/core-v1.ts';
 import type { CSIDriver, CSINode, CSIStorageCapacity, StorageClass } from '../../api/types/storage-v1.ts';
 import { type Client, type Index, type Informer, type Lister, resources } from '../../client/index.ts';
+import { hostnamesOf } from './volume-hosts.ts';
 
 /** The caches that decisions about volumes are made from. */
 export interface VolumeSources {
@@ -101,6 +102,7 @@ export class VolumeState {
   readonly sources: VolumeSources;
   readonly #claims = new Assumptions<PersistentVolumeClaim>();
   readonly #volumes = new Assumptions<PersistentVolume>();
+  readonly #hostnames = new WeakMap<PersistentVolume, ReadonlySet<string> | null>();
   /** Who wants to know of changes, by the key of the claim. */
   readonly #watchers = new Map<string, Set<() => void>>();
 
@@ -122,6 +124,15 @@ export class VolumeState {
     const plain = this.#volumes.size === 0;
     for (const volume of this.sources.volumesByClass.get(name))
       yield plain ? volume : this.#volumes.apply(volume.metadata.name, volume);
+  }
+
+  /** See volume-hosts.ts; found out once for each version of a volume. */
+  hostnamesOf(volume: PersistentVolume): ReadonlySet<string> | undefined {
+    const known = this.#hostnames.get(volume);
+    if (known !== undefined) return known ?? undefined; // null: it names none
+    const hostnames = hostnamesOf(volume);
+    this.#hostnames.set(volume, hostnames ?? null);
+    return hostnames;
   }
 
   /** The volume is to be the claim's: nobody else is given it. Returns it as it is to be written. */
