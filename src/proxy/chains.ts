@@ -28,6 +28,14 @@ interface Entry {
   unusedSince: number;
 }
 
+interface UsedSet {
+  readonly type: string;
+  references: number;
+  inKernel: boolean;
+  /** Nothing uses it any more, but the kernel has its members still: an endpoint that comes back starts anew. */
+  full: boolean;
+}
+
 /** Clients that one endpoint remembers at most; more than these are spread as if there were no affinity. */
 const AFFINITY_CLIENTS = 65_536;
 
@@ -38,7 +46,7 @@ function digest(text: string): string {
 export class ChainCatalogue {
   readonly #entries = new Map<string, Entry>();
   /** References to sets by chains that are in use. */
-  readonly #sets = new Map<string, { readonly type: string; references: number; inKernel: boolean }>();
+  readonly #sets = new Map<string, UsedSet>();
   readonly #detectsPods: Readonly<Record<Family, boolean>>;
 
   constructor(detectsPods: Readonly<Record<Family, boolean>>) {
@@ -91,7 +99,7 @@ export class ChainCatalogue {
     for (const { name, type } of entry.chain.sets) {
       const set = this.#sets.get(name);
       if (set) set.references++;
-      else this.#sets.set(name, { type, references: 1, inKernel: false });
+      else this.#sets.set(name, { type, references: 1, inKernel: false, full: true });
     }
   }
 
@@ -221,11 +229,13 @@ export class ChainCatalogue {
     }));
   }
 
-  /** The lines that make what is in use and not in the kernel yet, sets and targets first. */
+  /** The lines that make what is in use and not in the kernel yet, sets and targets first, and empty what is not. */
   creations(table: string): string[] {
     const lines: string[] = [];
-    for (const [name, set] of this.#sets)
+    for (const [name, set] of this.#sets) {
       if (set.references > 0 && !set.inKernel) lines.push(`add set inet ${table} ${name} { ${set.type}; }`);
+      if (set.references === 0 && set.inKernel && set.full) lines.push(`flush set inet ${table} ${name}`);
+    }
     for (const entry of this.#entries.values())
       if (entry.references > 0 && !entry.inKernel) lines.push(...written(table, entry.chain));
     return lines;
@@ -249,6 +259,7 @@ export class ChainCatalogue {
       else if (full) entry.inKernel = false;
     }
     for (const set of this.#sets.values()) {
+      set.full = set.references > 0;
       if (set.references > 0) set.inKernel = true;
       else if (full) set.inKernel = false;
     }

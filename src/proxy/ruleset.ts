@@ -46,7 +46,8 @@ function declarations(): Declaration[] {
   return families.flatMap((family): Declaration[] => {
     const address = ADDRESS_TYPE[family];
     const ip = IP[family];
-    const endpoint = `${ip} daddr . tcp dport`;
+    // A port of the transport header at large: nft 1.0.6 takes `tcp dport` here as a condition of the first rule.
+    const endpoint = `${ip} daddr . th dport`;
     const declare = (kind: 'map' | 'set', name: string, type: string): Declaration => ({
       kind,
       name: `${name}_v${family}`,

@@ -63,11 +63,11 @@ export async function startTestNetwork(): Promise<TestNetwork> {
   const netns = await namespace('node');
   await ip(netns, [
     'link set dev lo up',
-    'link add name pods type bridge',
+    'link add name pods type bridge mcast_snooping 0',
     'addr add 10.244.0.1/24 dev pods',
     'addr add fd00:244::1/64 dev pods nodad',
     'link set dev pods up',
-    'link add name outside type bridge',
+    'link add name outside type bridge mcast_snooping 0',
     `addr add ${nodeIps[0]}/24 dev outside`,
     `addr add ${nodeIps[1]}/64 dev outside nodad`,
     'link set dev outside up',
