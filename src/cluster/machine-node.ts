@@ -135,6 +135,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
         await Promise.all(containers.map(({ id }) => runtime.stopContainer(id, STOP_SECONDS)));
         const sandboxes = await runtime.listPodSandboxes({ state: 'READY' });
         await Promise.all(sandboxes.map(({ id }) => runtime.stopPodSandbox(id)));
+        await services.removeRules();
       },
       async [Symbol.asyncDispose]() {
         logger.debug({ component: 'node' }, 'the node stops');

@@ -11,7 +11,13 @@ import { startLocalPathProvisioner } from '../provisioner/index.ts';
 import { startServiceProxy } from '../proxy/index.ts';
 import { CLUSTER_DNS, LOAD_BALANCERS, PROVISIONER, SERVICE_PROXY } from './identities.ts';
 import { dnsAddress, firstAddress } from './machine.ts';
+import { refuseSharedRange } from './service-range.ts';
 import type { ClusterPaths, ClusterSettings } from './state.ts';
+
+export interface NodeServices extends Running {
+  /** Services lead nowhere afterwards; for when no pod runs any more. */
+  removeRules(): Promise<void>;
+}
 
 export interface NodeServicesOptions {
   readonly paths: ClusterPaths;
@@ -31,10 +37,11 @@ const PROXY_HEALTH_PORT = 10256;
 export const proxyTable = ({ instance }: Pick<ClusterSettings, 'instance'>): string => `${instance}_services`;
 
 /** The pod network must be there: the node answers its pods at the bridge's address. Resolves when all have begun. */
-export async function startNodeServices(options: NodeServicesOptions): Promise<Running> {
+export async function startNodeServices(options: NodeServicesOptions): Promise<NodeServices> {
   const { paths, settings, client, host, logger } = options;
   const { nodeName, clusterDomain } = settings;
   const gateway = firstAddress(settings.podCidr);
+  await refuseSharedRange(host, proxyTable(settings), settings.serviceCidr);
   await using stack = new AsyncDisposableStack();
   const proxy = stack.use(
     await startServiceProxy({
@@ -86,7 +93,7 @@ export async function startNodeServices(options: NodeServicesOptions): Promise<R
   );
   ready.catch(() => {}); // whoever needs it awaits it
   const owned = stack.move();
-  return { ready, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { ready, removeRules: () => proxy.cleanup(), [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** At the usual port, or at another where the machine has a name server on all addresses: the Service tells which. */

@@ -191,7 +191,7 @@ async function refuseSecond(paths: ClusterPaths): Promise<void> {
   throw new CommandError(
     `the cluster in ${paths.state} already runs (process ${running.pid}, ${running.url}).\n` +
       'See how it is: bulkhead status. Stop it: bulkhead down. Another one beside it needs its own --state-dir, --port,\n' +
-      '--kubelet-port, --pod-cidr and --kubeconfig.',
+      '--kubelet-port, --pod-cidr, --service-cidr and --kubeconfig.',
   );
 }
 
