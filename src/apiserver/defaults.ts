@@ -13,11 +13,12 @@ import { NodeAuthorizer } from './authorization/node.ts';
 import { RbacAuthorizer } from './authorization/rbac.ts';
 import { mastersAuthorizer, unionAuthorizer } from './authorization/union.ts';
 import { CLUSTER_ROLES } from './bootstrap/cluster-roles.ts';
+import { keepKubernetesEndpoints } from './bootstrap/kubernetes-endpoints.ts';
 import { keepBootstrapObjects, reconcileBootstrapObjects } from './bootstrap/reconcile.ts';
 import type { ChainContext, ChainFactory, ObjectReader } from './chain.ts';
 import { ServerEvents } from './events.ts';
 import { startAddressRepair } from './repair/cluster-addresses.ts';
-import { reportExhaustion } from './repair/exhaustion.ts';
+import { reportExhaustion, reportOtherRanges } from './repair/exhaustion.ts';
 import { startNodePortWatch } from './repair/node-ports.ts';
 import { podStreams } from './streaming/exec.ts';
 import { type KubeletClientOptions, Kubelets } from './streaming/kubelets.ts';
@@ -156,14 +157,17 @@ export function defaultChain(options: DefaultChainOptions): ChainFactory {
       ],
       paths: issuerDiscovery({ issuer, jwksUri, keys: accountTokens.keys }),
       async bootstrap(signal) {
-        const advertise = options.advertise?.();
+        const advertise = options.advertise ?? (() => undefined);
+        const port = advertise()?.port ?? Number(new URL(context.url()).port);
         const objects = {
           serviceCidrs,
-          ...(advertise && { advertise }),
+          ...(port > 0 && { port }),
           ...(options.clientCa !== undefined && { clientCa: options.clientCa }),
         };
         await reconcileBootstrapObjects(context, objects, signal);
         own(keepBootstrapObjects(context, objects));
+        own(await keepKubernetesEndpoints(context, advertise, signal));
+        reportOtherRanges(reader, events, serviceCidrs);
         const repair = { ...context, events };
         own(startAddressRepair(repair));
         own(startNodePortWatch(repair, options.nodePorts ?? DEFAULT_NODE_PORTS));

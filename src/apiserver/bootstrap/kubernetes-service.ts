@@ -10,8 +10,8 @@ import { addressFamily, type CidrRange, formatAddress, parseCidr } from '../admi
 export interface KubernetesServiceOptions {
   /** The service range, e.g. 10.96.0.0/12; a second one of the other family makes the cluster dual stack. */
   readonly serviceCidrs: readonly string[];
-  /** Where pods reach this server; absent: the Service gets no endpoints. */
-  readonly advertise?: { readonly address: string; readonly port: number };
+  /** Where this server listens, for the Service's targetPort; 6443 when absent. */
+  readonly port?: number;
 }
 
 /** The first address that a Service can have: the Service `kubernetes` has it. */
@@ -40,7 +40,7 @@ export function kubernetesService(
       ipFamilyPolicy: 'SingleStack',
       internalTrafficPolicy: 'Cluster',
       sessionAffinity: 'None',
-      ports: [{ name: 'https', protocol: 'TCP', port: 443, targetPort: options.advertise?.port ?? 6443 }],
+      ports: [{ name: 'https', protocol: 'TCP', port: 443, targetPort: options.port ?? 6443 }],
     },
   };
 }

@@ -11,8 +11,6 @@ import { FLOW_SCHEMAS, PRIORITY_LEVELS } from './flow-control.ts';
 import {
   defaultServiceCidr,
   type KubernetesServiceOptions,
-  kubernetesEndpointSlice,
-  kubernetesEndpoints,
   kubernetesService,
 } from './kubernetes-service.ts';
 import { ROLE_BINDINGS, ROLES } from './namespaced-roles.ts';
@@ -219,7 +217,7 @@ function flowControlObjects(): BootstrapObject[] {
 
 function serviceObjects(options: KubernetesServiceOptions, now: string): BootstrapObject[] {
   const service = kubernetesService(options);
-  const objects: BootstrapObject[] = [
+  return [
     {
       resource: inGroup('networking.k8s.io', 'servicecidrs'),
       object: defaultServiceCidr(options),
@@ -234,7 +232,13 @@ function serviceObjects(options: KubernetesServiceOptions, now: string): Bootstr
           },
         ],
       },
-      reconcile: keepAsItIs,
+      // A second family may be added to the one that there is; any other difference is told of, not acted on.
+      reconcile: (existing) => {
+        const { cidrs = [] } = (fieldsOf(existing)['spec'] ?? {}) as { readonly cidrs?: readonly string[] };
+        return cidrs.length === 1 && options.serviceCidrs.length === 2 && cidrs[0] === options.serviceCidrs[0]
+          ? update(existing, undefined, { spec: { cidrs: [...options.serviceCidrs] } })
+          : KEEP;
+      },
     },
     {
       resource: CORE('services'),
@@ -249,30 +253,6 @@ function serviceObjects(options: KubernetesServiceOptions, now: string): Bootstr
       },
     },
   ];
-  const advertise = options.advertise;
-  if (advertise) {
-    const endpoints = kubernetesEndpoints(advertise);
-    const slice = kubernetesEndpointSlice(advertise);
-    objects.push(
-      {
-        resource: CORE('endpoints'),
-        object: endpoints,
-        reconcile: reconcileField('subsets', endpoints.subsets),
-      },
-      {
-        resource: inGroup('discovery.k8s.io', 'endpointslices'),
-        object: slice,
-        reconcile: (existing) => {
-          if (fieldsOf(existing)['addressType'] !== slice.addressType) return { action: 'replace' };
-          const { endpoints: have, ports } = fieldsOf(existing);
-          return isDeepStrictEqual(plain([have, ports]), plain([slice.endpoints, slice.ports]))
-            ? KEEP
-            : update(existing, undefined, { endpoints: slice.endpoints, ports: slice.ports });
-        },
-      },
-    );
-  }
-  return objects;
 }
 
 export interface BootstrapOptions extends KubernetesServiceOptions {

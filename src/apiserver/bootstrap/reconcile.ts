@@ -39,8 +39,6 @@ export async function reconcileBootstrapObjects(
 const KEPT: readonly (readonly [group: string, resource: string])[] = [
   ['', 'namespaces'],
   ['', 'services'],
-  ['', 'endpoints'],
-  ['discovery.k8s.io', 'endpointslices'],
   ['networking.k8s.io', 'servicecidrs'],
   ['scheduling.k8s.io', 'priorityclasses'],
 ];
@@ -106,7 +104,8 @@ async function reconcileOne(context: Context, wanted: BootstrapObject, signal?: 
           existing = (await create()) as KubeObject;
         }
       }
-      if (wanted.status !== undefined && !hasConditions(existing)) {
+      const leaving = existing.metadata.deletionTimestamp !== undefined;
+      if (wanted.status !== undefined && !leaving && !hasConditions(existing)) {
         await call({
           verb: 'update',
           name,

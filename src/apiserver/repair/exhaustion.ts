@@ -1,4 +1,5 @@
-// Says where an operator looks that Services are refused because no address or node port is left: a Warning about the
+// Says where an operator looks what is wrong with the ranges that Services live from: that the default ServiceCIDR is
+// not the configured one, and that Services are refused because no address or node port is left: a Warning about the
 // ServiceCIDR `kubernetes`, and one about the Service that wanted a node port, or, while it is not there yet, about the
 // Service `kubernetes` in `default`, which every cluster has. At most one a minute of each; the client that asked gets
 // upstream's error in any case.
@@ -46,4 +47,21 @@ function defaultServiceCidr(reader: ObjectReader): ObjectReference {
     name: DEFAULT_SERVICE_CIDR_NAME,
     ...(cidr === undefined ? {} : { uid: cidr.metadata.uid }),
   };
+}
+
+/** Tells that the default ServiceCIDR was made for another range than the server is started with; it stays as it is. */
+export function reportOtherRanges(
+  reader: ObjectReader,
+  events: ServerEvents,
+  configured: readonly string[],
+): void {
+  const cidr = reader.get<ServiceCIDR>('networking.k8s.io', 'servicecidrs', '', DEFAULT_SERVICE_CIDR_NAME);
+  const have = cidr?.spec?.cidrs ?? [];
+  if (cidr === undefined || have.join() === configured.join()) return;
+  events.warn({
+    about: defaultServiceCidr(reader),
+    reason: 'KubernetesDefaultServiceCIDRInconsistent',
+    message: `The default ServiceCIDR [${have.join(' ')}] does not match the controller flag configurations [${configured.join(' ')}]`,
+    component: 'kubernetes-service-cidr-controller',
+  });
 }

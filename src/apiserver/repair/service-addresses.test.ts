@@ -382,6 +382,42 @@ test('a full range is an error for the client and a Warning for the operator; an
   );
 });
 
+test('the default ServiceCIDR takes a second family, and no other range than it was made for', async () => {
+  await using store = createMemoryStore();
+  const ranges = async (
+    server: Awaited<ReturnType<typeof serverOver>>,
+  ): Promise<readonly string[] | undefined> => (await server.list<ServiceCIDR>(RANGES))[0]?.spec?.cidrs;
+  {
+    await using single = await serverOver(store);
+    assert.deepEqual(await ranges(single), ['10.96.0.0/24']);
+  }
+  {
+    await using dual = await serverOver(store, { serviceCidrs: ['10.96.0.0/24', 'fd00::/112'] });
+    assert.deepEqual(await ranges(dual), ['10.96.0.0/24', 'fd00::/112']);
+    assert.equal(
+      (await dual.create('both', { ipFamilyPolicy: 'RequireDualStack' })).spec.clusterIPs?.length,
+      2,
+    );
+  }
+  await using other = await serverOver(store, { serviceCidrs: ['10.200.0.0/24', 'fd00::/112'] });
+  assert.deepEqual(await ranges(other), ['10.96.0.0/24', 'fd00::/112']);
+  assert.match((await other.create('web')).spec.clusterIP ?? '', /^10\.96\.0\./);
+  await eventually(async () => (await other.events()).length > 0, 'the event');
+  assert.deepEqual(await other.events(), [
+    'ServiceCIDR/kubernetes KubernetesDefaultServiceCIDRInconsistent: The default ServiceCIDR [10.96.0.0/24 fd00::/112] does not match the controller flag configurations [10.200.0.0/24 fd00::/112]',
+  ]);
+});
+
+test('three thousand Services cost one write each', async () => {
+  await using store = createMemoryStore();
+  await using one = await serverOver(store, { serviceCidrs: ['10.96.0.0/16'] });
+  const before = store.revision;
+  for (let i = 0; i < 3_000; i += 500)
+    await Promise.all(Array.from({ length: 500 }, (_, j) => one.create(`s${i + j}`)));
+  assert.equal(store.revision, before + 3_000);
+  assert.equal(Object.keys(await one.addresses()).length, 3_001);
+});
+
 test('ServiceCIDRs that are deleted come back when they are the default one', async () => {
   await using store = createMemoryStore();
   await using one = await serverOver(store);
