@@ -48,6 +48,7 @@ const commands = {
   async bench() {
     await dependencies();
     await packages('test');
+    await packages('bench');
     await native();
     await build();
     await peers();

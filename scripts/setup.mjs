@@ -73,6 +73,9 @@ const PROGRAMS = [
   { program: 'xz', package: 'xz-utils', for: ['test'] },
   { program: 'iperf3', package: 'iperf3', for: ['test'] },
   { program: 'wrk', package: 'wrk', for: ['test'] },
+  { program: 'dig', package: 'bind9-dnsutils', for: ['test'] },
+  { program: 'unbound', package: 'unbound', for: ['bench'] },
+  { program: 'dnsperf', package: 'dnsperf', for: ['bench'] },
 ];
 
 function onPath(program) {
@@ -87,7 +90,7 @@ function onPath(program) {
   });
 }
 
-/** Debian packages for running containers (`run`) or for the tests too (`test`). */
+/** Debian packages for running containers (`run`), for the tests too (`test`), or for the benchmarks alone (`bench`). */
 export async function packages(purpose) {
   if (platform() !== 'linux') {
     throw new Error(
