@@ -113,6 +113,11 @@ async function removeNode(
 
 async function mountsBelow(directories: readonly string[]): Promise<string[]> {
   const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
-  const points = lines.map((line) => line.split(' ')[4] ?? '');
+  // Blanks are written in octal there; a mount that is overlooked here would be emptied.
+  const points = lines.map((line) =>
+    (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    ),
+  );
   return points.filter((point) => directories.some((directory) => point.startsWith(`${directory}/`)));
 }
