@@ -1,5 +1,6 @@
 // The public face of the API server.
 
+export { firstServiceAddress } from './bootstrap/kubernetes-service.ts';
 export type * from './chain.ts';
 export { type DefaultChainOptions, defaultChain } from './defaults.ts';
 export { defaultVersion, type VersionInfo } from './discovery/version.ts';

@@ -25,6 +25,8 @@ export interface ControlPlaneOptions {
   /** Where pods reach the API server; absent: the Service `kubernetes` has no endpoints. */
   readonly advertiseAddress?: string;
   readonly serviceCidrs: readonly string[];
+  /** Inclusive; 30000–32767 when absent. */
+  readonly nodePorts?: { readonly first: number; readonly last: number };
   readonly clusterDomain: string;
   readonly clock?: Clock;
   readonly logger?: Logger;
@@ -72,6 +74,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
             key: certificates.apiServerKubeletClient.key,
           },
           serviceCidrs: options.serviceCidrs,
+          ...(options.nodePorts === undefined ? {} : { nodePorts: options.nodePorts }),
           protectStorageObjects: true,
           issuer: `https://kubernetes.default.svc.${options.clusterDomain}`,
           random,

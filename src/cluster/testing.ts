@@ -5,6 +5,7 @@
 //   await using cluster = await startCluster({ nodes: 2 });
 //   const pods = cluster.client.resource(resources.pods, 'default');
 
+import { firstServiceAddress } from '../apiserver/index.ts';
 import { type Client, resources } from '../client/index.ts';
 import { type Clock, type Logger, silentLogger, systemClock } from '../component/index.ts';
 import { ensureDefaultStorageClass, startSimulatedProvisioner } from '../provisioner/index.ts';
@@ -28,6 +29,10 @@ export interface TestClusterOptions {
   readonly clock?: Clock;
   /** The API server's port on 127.0.0.1; any free one when absent. */
   readonly port?: number;
+  /** Where Services get their addresses from, one range a family; 10.96.0.0/16 when absent. */
+  readonly serviceCidrs?: readonly [string] | readonly [string, string];
+  /** Inclusive; 30000–32767 when absent. */
+  readonly nodePorts?: { readonly first: number; readonly last: number };
   readonly logger?: Logger;
   /** Uniform in [0, 1); for clusters that behave the same at every run. */
   readonly random?: () => number;
@@ -55,10 +60,15 @@ export interface TestCluster extends AsyncDisposable {
 export async function startCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
   const clock = options.clock ?? systemClock;
   const logger = options.logger ?? silentLogger;
+  const serviceCidrs = options.serviceCidrs ?? ['10.96.0.0/16'];
   const stack = new AsyncDisposableStack();
   try {
     const certificates = await clusterCertificates({
-      names: { hosts: [], serviceAddress: '10.96.0.1', clusterDomain: 'cluster.local' },
+      names: {
+        hosts: [],
+        serviceAddress: firstServiceAddress(serviceCidrs[0]),
+        clusterDomain: 'cluster.local',
+      },
       // Clients judge certificates by the real time, whatever time the cluster lives in.
       now: Date.now(),
     });
@@ -68,7 +78,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
         store,
         certificates,
         listen: { host: '127.0.0.1', port: options.port ?? 0 },
-        serviceCidrs: ['10.96.0.0/16'],
+        serviceCidrs,
+        ...(options.nodePorts === undefined ? {} : { nodePorts: options.nodePorts }),
         clusterDomain: 'cluster.local',
         clock,
         logger,

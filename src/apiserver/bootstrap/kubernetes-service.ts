@@ -5,7 +5,7 @@ import type { Draft } from '../../api/object.ts';
 import type { Endpoints, Service } from '../../api/types/core-v1.ts';
 import type { EndpointSlice } from '../../api/types/discovery-v1.ts';
 import type { ServiceCIDR } from '../../api/types/networking-v1.ts';
-import { addressFamily, type CidrRange, formatAddress, parseCidr } from '../admission/ip.ts';
+import { addressFamily, formatAddress, parseCidr } from '../admission/ip.ts';
 
 export interface KubernetesServiceOptions {
   /** The service range, e.g. 10.96.0.0/12; a second one of the other family makes the cluster dual stack. */
@@ -14,8 +14,9 @@ export interface KubernetesServiceOptions {
   readonly port?: number;
 }
 
-/** The first address that a Service can have: the Service `kubernetes` has it. */
-export function firstServiceAddress(range: CidrRange): string {
+/** The first address of a service range like `10.96.0.0/12`: the Service `kubernetes` has it. */
+export function firstServiceAddress(text: string): string {
+  const range = parseCidr(text);
   return formatAddress(range.first + 1n, range.family);
 }
 
@@ -24,8 +25,7 @@ export function kubernetesService(
 ): Draft<Service> & { readonly metadata: { readonly name: string } } {
   const primary = options.serviceCidrs[0];
   if (primary === undefined) throw new TypeError('serviceCidrs: at least one service range is needed');
-  const range = parseCidr(primary);
-  const clusterIP = firstServiceAddress(range);
+  const clusterIP = firstServiceAddress(primary);
   return {
     metadata: {
       name: 'kubernetes',
@@ -36,7 +36,7 @@ export function kubernetesService(
       type: 'ClusterIP',
       clusterIP,
       clusterIPs: [clusterIP],
-      ipFamilies: [range.family],
+      ipFamilies: [addressFamily(clusterIP)],
       ipFamilyPolicy: 'SingleStack',
       internalTrafficPolicy: 'Cluster',
       sessionAffinity: 'None',
