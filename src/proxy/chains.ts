@@ -137,15 +137,15 @@ export class ChainCatalogue {
     const count = backends.length;
     const [key, map] =
       address === ''
-        ? ['meta l4proto . th dport', `node_port_endpoints_v${family}`]
-        : [`${ip} daddr . meta l4proto . th dport`, `endpoints_v${family}`];
+        ? [`${protocol} dport`, `node_port_endpoints_${protocol}_v${family}`]
+        : [`${ip} daddr . ${protocol} dport`, `endpoints_${protocol}_v${family}`];
     const offset = list === 'local' ? ` offset ${LOCAL_LIST}` : '';
     const scope = `${address === '' ? '_port' : ''}${list === 'local' ? '_local' : ''}`;
-    return this.#chain(`spread_v${family}${scope}_${count}`, () => ({
+    return this.#chain(`spread_${protocol}_v${family}${scope}_${count}`, () => ({
       rules: [
-        `dnat ${ip} to ${key} . numgen random mod ${count}${offset} map @${map}`,
+        `meta nfproto ipv${family} dnat ${ip} to ${key} . numgen random mod ${count}${offset} map @${map}`,
         // The list became shorter between this packet's look-ups: the first endpoint is there as long as any is.
-        `dnat ${ip} to ${key} . numgen random mod 1${offset} map @${map}`,
+        `meta nfproto ipv${family} dnat ${ip} to ${key} . numgen random mod 1${offset} map @${map}`,
         'drop',
       ],
     }));

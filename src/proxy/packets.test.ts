@@ -141,9 +141,9 @@ test('UDP is spread, and SCTP has its own frontends', { skip }, async () => {
     'map',
     'inet',
     'test_services',
-    'endpoints_v4',
+    'endpoints_sctp_v4',
   ]);
-  assert.match(rules, new RegExp(`${dns.ip} . sctp . 53 . 0 : ${a.ips[0]} . 53`));
+  assert.match(rules, new RegExp(`${dns.ip} . 53 . 0 : ${a.ips[0]} . 53`));
 });
 
 test('SCTP associations reach an endpoint', {

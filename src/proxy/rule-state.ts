@@ -173,13 +173,14 @@ export class RuleState {
     const key = frontendKey(at);
     const cluster = assignSlots(before?.cluster ?? [], numbered(frontend, 'cluster'));
     const local = assignSlots(before?.local ?? [], numbered(frontend, 'local'));
-    const map = at.address === '' ? 'node_port_endpoints' : 'endpoints';
+    const map = endpointMap(at);
+    const number = numberKey(at);
     const lists = [
       [0, before?.cluster ?? [], cluster],
       [LOCAL_LIST, before?.local ?? [], local],
     ] as const;
     for (const [offset, old, { slots, changed }] of lists)
-      for (const i of changed) this.#put(`${map}_v${at.family}`, `${key} . ${offset + i}`, old[i], slots[i]);
+      for (const i of changed) this.#put(map, `${number} . ${offset + i}`, old[i], slots[i]);
     const verdict = frontend && this.chains.verdictOf(frontend);
     if (verdict !== before?.verdict) {
       if (verdict) this.chains.acquire(verdict);
@@ -284,15 +285,13 @@ export class RuleState {
     for (const { placed } of this.#services.values()) {
       for (const { frontend, verdict, cluster, local } of placed.values()) {
         const key = frontendKey(frontend);
-        const [dispatch, endpoints] =
-          frontend.address === ''
-            ? (['node_ports', 'node_port_endpoints'] as const)
-            : (['frontends', 'endpoints'] as const);
+        const dispatch = frontend.address === '' ? 'node_ports' : 'frontends';
         yield add(`${dispatch}_v${frontend.family}`, `${key} : ${verdict}`) ?? '';
-        for (const [i, backend] of cluster.entries())
-          yield add(`${endpoints}_v${frontend.family}`, `${key} . ${i} : ${backend}`) ?? '';
+        const map = endpointMap(frontend);
+        const number = numberKey(frontend);
+        for (const [i, backend] of cluster.entries()) yield add(map, `${number} . ${i} : ${backend}`) ?? '';
         for (const [i, backend] of local.entries())
-          yield add(`${endpoints}_v${frontend.family}`, `${key} . ${LOCAL_LIST + i} : ${backend}`) ?? '';
+          yield add(map, `${number} . ${LOCAL_LIST + i} : ${backend}`) ?? '';
       }
     }
     for (const member of this.#members.keys()) {
@@ -340,6 +339,15 @@ function numbered(frontend: Frontend | undefined, list: 'cluster' | 'local'): re
 /** As nft writes the key of its map element. */
 function frontendKey({ address, protocol, port }: Frontend): string {
   return address === '' ? `${protocol} . ${port}` : `${address} . ${protocol} . ${port}`;
+}
+
+function endpointMap({ address, protocol, family }: Frontend): ElementMap {
+  return `${address === '' ? 'node_port_endpoints' : 'endpoints'}_${protocol}_v${family}`;
+}
+
+/** The key of an endpoint of the frontend, but for its number. */
+function numberKey({ address, port }: Frontend): string {
+  return address === '' ? String(port) : `${address} . ${port}`;
 }
 
 /** Of one frontend among all: a node port is another one in each family. */

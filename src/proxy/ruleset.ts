@@ -6,7 +6,7 @@
 // endpoint. Both are hash look-ups, however many services there are.
 
 import { type Cidr, type Family, formatCidr } from '../component/index.ts';
-import { outermost } from './program.ts';
+import { outermost, type Protocol } from './program.ts';
 
 export interface RulesetOptions {
   /** Sources in these are pods: external traffic from them is treated as internal, and they keep their address. */
@@ -18,6 +18,7 @@ export interface RulesetOptions {
 }
 
 export const families: readonly Family[] = [4, 6];
+const protocols: readonly Protocol[] = ['tcp', 'udp', 'sctp'];
 
 /** Set on packets whose source is to be replaced when they leave; upstream's bit. */
 const MASQUERADE = '0x4000';
@@ -29,7 +30,8 @@ export const REFUSE = 'refuse';
 
 /** What holds elements that come and go with services. */
 export type ElementMap =
-  `${'frontends' | 'node_ports' | 'endpoints' | 'node_port_endpoints' | 'cluster_ips' | 'hairpins'}_v${Family}`;
+  | `${'frontends' | 'node_ports' | 'cluster_ips' | 'hairpins'}_v${Family}`
+  | `${'endpoints' | 'node_port_endpoints'}_${Protocol}_v${Family}`;
 
 /** The members of this node's endpoint lists have numbers from here on, those of the cluster's lists from 0 on. */
 export const LOCAL_LIST = 1_000_000;
@@ -46,8 +48,6 @@ function declarations(): Declaration[] {
   return families.flatMap((family): Declaration[] => {
     const address = ADDRESS_TYPE[family];
     const ip = IP[family];
-    // A port of the transport header at large: nft 1.0.6 takes `tcp dport` here as a condition of the first rule.
-    const endpoint = `${ip} daddr . th dport`;
     const declare = (kind: 'map' | 'set', name: string, type: string): Declaration => ({
       kind,
       name: `${name}_v${family}`,
@@ -56,8 +56,16 @@ function declarations(): Declaration[] {
     return [
       declare('map', 'frontends', `type ${address} . inet_proto . inet_service : verdict`),
       declare('map', 'node_ports', 'type inet_proto . inet_service : verdict'),
-      declare('map', 'endpoints', `typeof ${ip} daddr . meta l4proto . th dport . ${NUMBER} : ${endpoint}`),
-      declare('map', 'node_port_endpoints', `typeof meta l4proto . th dport . ${NUMBER} : ${endpoint}`),
+      // Maps of each protocol's own: nft 1.0.6 makes a protocol that is named in the type a condition of the rule,
+      // and loses track of the type when it names the transport header at large.
+      ...protocols.flatMap((protocol) => {
+        const key = `${protocol} dport . ${NUMBER}`;
+        const endpoint = `${ip} daddr . ${protocol} dport`;
+        return [
+          declare('map', `endpoints_${protocol}`, `typeof ${ip} daddr . ${key} : ${endpoint}`),
+          declare('map', `node_port_endpoints_${protocol}`, `typeof ${key} : ${endpoint}`),
+        ];
+      }),
       declare('set', 'cluster_ips', `type ${address}`),
       declare('set', 'hairpins', `type ${address} . ${address}`),
       declare('set', 'pods', `type ${address}; flags interval`),
