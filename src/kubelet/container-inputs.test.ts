@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { Container, Pod, PodSpec, Secret, Service } from '../api/types/core-v1.ts';
 import type { Lister } from '../client/index.ts';
 import { computeActions } from './actions.ts';
-import { parseResolvConf, podDnsConfig, podNames, sandboxHostname } from './dns.ts';
+import { parseResolvConf, podDnsConfig, podNames, resolvConfProblem, sandboxHostname } from './dns.ts';
 import { ConfigError, makeEnvironment, parseEnvFile, serviceEnvironment } from './environment.ts';
 import { expand } from './expansion.ts';
 import { managedHosts } from './hosts-file.ts';
@@ -254,6 +254,33 @@ test('resolv.conf follows the policy, with limits that are announced', () => {
   assert.equal(warnings.join(), 'DNSConfigForming,DNSConfigForming');
   podDnsConfig(podOf(), { ...settings, clusterDNS: [] }, (reason) => warnings.push(reason));
   assert.equal(warnings.at(-1), 'MissingClusterDNS');
+  const none = { ...settings, hostResolvConf: '', nodeIPs: ['10.0.0.1', 'fd00::1', '10.0.0.2'] };
+  assert.deepEqual(
+    podDnsConfig(podOf({ dnsPolicy: 'Default' }), none, () => {}),
+    {
+      servers: ['127.0.0.1', '::1'],
+      searches: ['.'],
+      options: [],
+    },
+  );
+  const long = 'x'.repeat(254);
+  assert.deepEqual(dns({ dnsConfig: { searches: [long, 'after'] } }).searches.slice(-2), [
+    'corp.example',
+    'after',
+  ]);
+  assert.equal(warnings.at(-1), 'DNSConfigForming');
+  const problem = (text: string) => resolvConfProblem(text, '/r', 'cluster.local');
+  assert.equal(problem(`search ${Array.from({ length: 29 }, (_, i) => `s${i}`).join(' ')}`), undefined);
+  assert.match(
+    problem(`search ${Array.from({ length: 30 }, (_, i) => `s${i}`).join(' ')}`)!,
+    /search line consisting of more than 29 domains!$/,
+  );
+  assert.match(problem(`search ${long}`)!, /a search path which length is more than allowed 253 chars!$/);
+  assert.deepEqual(parseResolvConf('options ndots:1 rotate\nsearch . a\noptions ndots:5'), {
+    servers: [],
+    searches: ['a'],
+    options: ['ndots:5', 'rotate'],
+  });
   assert.deepEqual(parseResolvConf('; x\nsearch a. b\nsearch c\nnameserver ::1'), {
     servers: ['::1'],
     searches: ['c'],
@@ -436,11 +463,11 @@ test('security contexts of pod and container are joined', () => {
     pod,
     pod.spec.containers[0]!,
     {},
-    { seccompDirectory: '/s', targetId: undefined },
+    { seccompDirectory: '/s', targetId: undefined, volumeGroups: [40, 50] },
   );
   assert.equal(security.runAsUser, 11);
   assert.equal(security.runAsGroup, 20);
-  assert.deepEqual(security.supplementalGroups, [30, 40]);
+  assert.deepEqual(security.supplementalGroups, [30, 40, 50]);
   assert.equal(security.noNewPrivileges, true);
   assert.equal(security.readonlyRootfs, true);
   assert.deepEqual(security.capabilities, { add: [], drop: ['ALL'] });

@@ -130,6 +130,7 @@ export class ContainerStarter {
         security: {
           seccompDirectory: host.storage && `${host.storage.rootDirectory}/seccomp`,
           targetId: targetId?.id,
+          volumeGroups: this.#options.volumes.groupsOf(pod.metadata.uid),
         },
       });
     } catch (error) {

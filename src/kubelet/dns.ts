@@ -7,6 +7,10 @@ import type { DnsConfig } from '../runtime/cri.ts';
 const MAX_SERVERS = 3;
 const MAX_SEARCHES = 32;
 const MAX_SEARCH_CHARACTERS = 2048;
+/** glibc 2.28 aborts on a longer one. */
+const MAX_SEARCH_LENGTH = 253;
+/** The namespace's, the services' and the cluster's own domain come before the host's. */
+const CLUSTER_SEARCHES = 3;
 const CLUSTER_OPTIONS = ['ndots:5'];
 const HOSTNAME_LIMIT = 63;
 const FQDN_LIMIT = 64;
@@ -16,24 +20,30 @@ export interface DnsSettings {
   readonly clusterDomain: string;
   /** The text of the host's resolv.conf; '' when there is none. */
   readonly hostResolvConf: string;
+  /** The node's addresses: where there is no resolv.conf, pods ask the loopback of these families. */
+  readonly nodeIPs?: readonly string[];
 }
 
-export type DnsWarning = (reason: string, message: string) => void;
+/** `ofNode`: what is to be said of the node beside, where its configuration is the cause. */
+export type DnsWarning = (reason: string, message: string, ofNode?: string) => void;
 
-/** resolv.conf(5), as far as a pod inherits it: the last `search` line counts. */
+/**
+ * resolv.conf(5), as far as a pod inherits it: the last `search` line counts, without the root; of one option's
+ * values the last.
+ */
 export function parseResolvConf(text: string): DnsConfig {
   const servers: string[] = [];
   let searches: string[] = [];
-  let options: string[] = [];
+  const options = new Map<string, string>();
   for (const line of text.split('\n')) {
     const fields = line.trim().split(/\s+/);
     const [keyword, ...rest] = fields;
     if (keyword === 'nameserver' && rest[0] !== undefined) servers.push(rest[0]);
     else if (keyword === 'search')
-      searches = rest.map((domain) => (domain === '.' ? domain : domain.replace(/\.$/, '')));
-    else if (keyword === 'options') options = [...options, ...rest];
+      searches = rest.filter((domain) => domain !== '.').map((domain) => domain.replace(/\.$/, ''));
+    else if (keyword === 'options') for (const option of rest) options.set(option.split(':', 1)[0]!, option);
   }
-  return { servers, searches, options };
+  return { servers, searches, options: [...options.values()] };
 }
 
 function mergeOptions(
@@ -69,12 +79,13 @@ export function podDnsConfig(pod: Pod, settings: DnsSettings, warn: DnsWarning):
         : [`${namespace}.svc.${clusterDomain}`, `svc.${clusterDomain}`, clusterDomain];
     config = { servers: clusterDNS, searches: unique([...own, ...host.searches]), options: CLUSTER_OPTIONS };
   } else {
-    if (policy === 'ClusterFirst')
-      warn(
-        'MissingClusterDNS',
-        `pod: "${pod.metadata.name}_${pod.metadata.namespace}(${pod.metadata.uid})". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. Falling back to "Default" policy.`,
-      );
-    config = host.servers.length > 0 ? host : { ...host, servers: ['127.0.0.1'] };
+    if (policy === 'ClusterFirst') {
+      const message =
+        'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. Falling back to "Default" policy.';
+      const { name, namespace, uid } = pod.metadata;
+      warn('MissingClusterDNS', `pod: "${name}_${namespace}(${uid})". ${message}`, message);
+    }
+    config = settings.hostResolvConf === '' ? loopbackOnly(settings.nodeIPs ?? []) : host;
   }
   const extra = pod.spec.dnsConfig;
   if (extra)
@@ -86,6 +97,12 @@ export function podDnsConfig(pod: Pod, settings: DnsSettings, warn: DnsWarning):
   return withinLimits(config, warn);
 }
 
+/** Without a resolv.conf a resolver asks the machine itself, and searches nowhere. */
+function loopbackOnly(nodeIPs: readonly string[]): DnsConfig {
+  const servers = nodeIPs.map((address) => (address.includes(':') ? '::1' : '127.0.0.1'));
+  return { servers: servers.length > 0 ? unique(servers) : ['127.0.0.1'], searches: ['.'], options: [] };
+}
+
 function withinLimits(config: DnsConfig, warn: DnsWarning): DnsConfig {
   let { servers, searches } = config;
   if (servers.length > MAX_SERVERS) {
@@ -95,7 +112,7 @@ function withinLimits(config: DnsConfig, warn: DnsWarning): DnsConfig {
       `Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: ${servers.join(' ')}`,
     );
   }
-  let kept = searches.slice(0, MAX_SEARCHES);
+  let kept = searches.slice(0, MAX_SEARCHES).filter((domain) => domain.length <= MAX_SEARCH_LENGTH);
   while (kept.join(' ').length > MAX_SEARCH_CHARACTERS) kept = kept.slice(0, -1);
   if (kept.length < searches.length) {
     searches = kept;
@@ -105,6 +122,19 @@ function withinLimits(config: DnsConfig, warn: DnsWarning): DnsConfig {
     );
   }
   return { servers, searches, options: config.options };
+}
+
+/** What of the host's resolv.conf no pod can have, as the kubelet's event on its node says it. */
+export function resolvConfProblem(text: string, path: string, clusterDomain: string): string | undefined {
+  const { searches } = parseResolvConf(text);
+  const most = clusterDomain === '' ? MAX_SEARCHES : MAX_SEARCHES - CLUSTER_SEARCHES;
+  if (searches.length > most)
+    return `Resolv.conf file '${path}' contains search line consisting of more than ${most} domains!`;
+  if (searches.some((domain) => domain.length > MAX_SEARCH_LENGTH))
+    return `Resolv.conf file "${path}" contains a search path which length is more than allowed ${MAX_SEARCH_LENGTH} chars!`;
+  if (searches.join(' ').length > MAX_SEARCH_CHARACTERS)
+    return `Resolv.conf file '${path}' contains search line which length is more than allowed ${MAX_SEARCH_CHARACTERS} chars!`;
+  return undefined;
 }
 
 export interface PodNames {

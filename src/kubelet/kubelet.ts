@@ -14,7 +14,7 @@ import {
 } from '../component/index.ts';
 import { admitPod } from './admission.ts';
 import { allocate } from './allocation.ts';
-import type { DnsSettings } from './dns.ts';
+import { type DnsSettings, resolvConfProblem } from './dns.ts';
 import { NodeEvents } from './events.ts';
 import { EvictionManager } from './eviction/manager.ts';
 import { runtimeHooks, simulatedHooks } from './hooks.ts';
@@ -63,6 +63,8 @@ export class NodeAgent implements Kubelet {
   readonly #orphans: OrphanCollector;
   readonly #recorder: EventRecorder;
   readonly #events: NodeEvents;
+  /** What was last said of the host's resolv.conf. */
+  #resolvConfProblem: string | undefined;
   readonly #states: RuntimeStateCache;
   readonly #statuses: StatusManager;
   readonly #references: References;
@@ -309,6 +311,8 @@ export class NodeAgent implements Kubelet {
     if (podCidrs) await this.#setPodCidrs(podCidrs);
     this.#node.start();
     this.#events.node('Normal', 'Starting', 'Starting kubelet.');
+    // Whatever is wrong with resolv.conf is said at the start, and again when it changes.
+    await this.#dns();
     this.#nodes.addHandler({
       added: (node) => this.#observeNode(node),
       updated: (node) => this.#observeNode(node),
@@ -487,11 +491,21 @@ export class NodeAgent implements Kubelet {
   }
 
   async #dns(): Promise<DnsSettings> {
-    const { host, clusterDNS = [], clusterDomain = defaults.clusterDomain } = this.#options;
-    const hostResolvConf = host.storage
-      ? await readFile(host.storage.resolvConf, 'utf8').catch(() => '')
-      : '';
-    return { clusterDNS, clusterDomain, hostResolvConf };
+    const { host, clusterDNS = [], clusterDomain = defaults.clusterDomain, nodeIPs } = this.#options;
+    if (!host.storage) return { clusterDNS, clusterDomain, hostResolvConf: '', nodeIPs };
+    const path = host.storage.resolvConf;
+    let hostResolvConf = '';
+    let problem: string | undefined;
+    try {
+      hostResolvConf = await readFile(path, 'utf8');
+      problem = resolvConfProblem(hostResolvConf, path, clusterDomain);
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error);
+    }
+    if (problem !== undefined && problem !== this.#resolvConfProblem)
+      this.#events.node('Warning', 'CheckLimitsForResolvConf', problem);
+    this.#resolvConfProblem = problem;
+    return { clusterDNS, clusterDomain, hostResolvConf, nodeIPs };
   }
 
   #serviceInformer() {

@@ -86,6 +86,8 @@ export interface SecurityEnvironment {
   readonly seccompDirectory: string | undefined;
   /** The id of the container whose processes an ephemeral container joins. */
   readonly targetId: string | undefined;
+  /** Groups that persistent volumes ask for. */
+  readonly volumeGroups: readonly number[];
 }
 
 export function containerSecurity(
@@ -109,7 +111,7 @@ export function containerSecurity(
     ...(user !== undefined && { runAsUser: user }),
     ...(user === undefined && image.username && { runAsUsername: image.username }),
     ...(group !== undefined && { runAsGroup: group }),
-    supplementalGroups: supplementalGroups(pod),
+    supplementalGroups: [...new Set([...supplementalGroups(pod), ...environment.volumeGroups])],
     ...(policy && { supplementalGroupsPolicy: policy }),
     readonlyRootfs: own.readOnlyRootFilesystem === true,
     // Privilege escalation is always possible for those who are privileged already.

@@ -271,7 +271,10 @@ export class PodSyncer {
           logDirectory: paths?.logs ?? '',
           seccompDirectory: host.storage && `${host.storage.rootDirectory}/seccomp`,
         },
-        (reason, message) => events.pod(pod, 'Warning', reason, message),
+        (reason, message, ofNode) => {
+          events.pod(pod, 'Warning', reason, message);
+          if (ofNode !== undefined) events.node('Warning', reason, ofNode);
+        },
       );
       const id = await runtime.runPodSandbox(config, handler);
       states.invalidate(pod.metadata.uid);

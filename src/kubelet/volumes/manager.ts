@@ -148,6 +148,13 @@ export class VolumeManager implements AsyncDisposable {
     return [...(this.#mounted.get(podUid)?.claims.values() ?? [])];
   }
 
+  /** The groups that the pod's persistent volumes want their users to have. */
+  groupsOf(podUid: string): readonly number[] {
+    return this.claimsOf(podUid)
+      .map(({ group }) => group)
+      .filter((group) => group !== undefined);
+  }
+
   /** What keeps volumes from being worked on at all comes first, all of it in one message, as upstream's. */
   #unprocessed(
     { pod, made }: Mounted,

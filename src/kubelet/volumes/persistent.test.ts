@@ -47,7 +47,12 @@ interface Fixture extends AsyncDisposable {
   /** Another agent on the same disk, which knows nothing of what the first one did. */
   restart(): Promise<void>;
   /** Claim and volume that name each other. */
-  bind(name: string, spec: PersistentVolume['spec'], metadata?: object): Promise<void>;
+  bind(
+    name: string,
+    spec: PersistentVolume['spec'],
+    metadata?: object,
+    annotations?: Record<string, string>,
+  ): Promise<void>;
   /** Deletes a claim; its finalizers keep it. */
   deleteClaim(name: string): Promise<unknown>;
   pod(name: string, claim: string, spec?: Partial<PodSpec>, readOnly?: boolean): Pod;
@@ -95,7 +100,7 @@ async function fixture(): Promise<Fixture> {
       await self.manager[Symbol.asyncDispose]();
       self.manager = start();
     },
-    async bind(name, spec, metadata = {}) {
+    async bind(name, spec, metadata = {}, annotations = {}) {
       const claims = client.resource(resources.persistentVolumeClaims, 'default');
       const volumeName = `pv-${name}`;
       const { uid } = (await claims.create({ metadata: { name, ...metadata }, spec: { volumeName } }))
@@ -108,7 +113,7 @@ async function fixture(): Promise<Fixture> {
       const claimRef = { namespace: 'default', name, uid, ...spec.claimRef };
       await client
         .resource(resources.persistentVolumes)
-        .create({ metadata: { name: volumeName }, spec: { ...spec, claimRef } });
+        .create({ metadata: { name: volumeName, annotations }, spec: { ...spec, claimRef } });
     },
     deleteClaim: (name) => client.resource(resources.persistentVolumeClaims, 'default').delete(name),
     pod(name, claimName, spec = {}, readOnly = false) {
@@ -275,7 +280,7 @@ test('fsGroup changes the files for the first pod, and only warns when another h
 test('a volume does not count as the pod’s own storage, but is measured by itself', { skip }, async () => {
   await using f = await fixture();
   await writeFile(join(f.data, 'big'), Buffer.alloc(4 << 20, 1));
-  await f.bind('data', { local: { path: f.data } });
+  await f.bind('data', { local: { path: f.data } }, {}, { 'pv.beta.kubernetes.io/gid': '1234' });
   const pod = f.pod('p', 'data', {
     volumes: [
       { name: 'v', persistentVolumeClaim: { claimName: 'data' } },
@@ -287,8 +292,9 @@ test('a volume does not count as the pod’s own storage, but is measured by its
   const { bytes } = await f.storage.diskUsage(podPaths(f.storage, pod).volumes);
   assert.ok(bytes >= 64 << 10 && bytes < 1 << 20, `${bytes} bytes`);
   assert.deepEqual(f.manager.claimsOf('p'), [
-    { volume: 'v', namespace: 'default', claim: 'data', measured: volumes.get('v') },
+    { volume: 'v', namespace: 'default', claim: 'data', measured: volumes.get('v'), group: 1234 },
   ]);
+  assert.deepEqual(f.manager.groupsOf('p'), [1234]);
 });
 
 test('what is wrong with a volume is told by its name', { skip }, async () => {

@@ -37,6 +37,8 @@ export interface PodClaim {
   readonly claim: string;
   /** Where a file system is mounted that can be measured; undefined for devices and hostPaths, as upstream. */
   readonly measured: string | undefined;
+  /** The group that may use it, as an annotation of the volume says. */
+  readonly group: number | undefined;
 }
 
 /** What mount(8) can change about a directory that is mounted already: flags of the mount, not of the file system. */
@@ -59,6 +61,8 @@ const BIND_OPTIONS: ReadonlySet<string> = new Set([
   'strictatime',
   'nostrictatime',
 ]);
+
+const GROUP_ANNOTATION = 'pv.beta.kubernetes.io/gid';
 
 const SUPPORTED = ['local', 'hostPath'];
 
@@ -111,7 +115,8 @@ export class PersistentVolumes {
     const path = storage && (await this.#alone(metadata.name, () => this.#make(storage, pod, claimed)));
     const measured = claimed.block || !spec.local ? undefined : path;
     const { namespace = '', name } = claimed.claim.metadata;
-    return { path, claim: { volume: volume.name, namespace, claim: name, measured } };
+    const group = groupOf(claimed.volume);
+    return { path, claim: { volume: volume.name, namespace, claim: name, measured, group } };
   }
 
   async #make(storage: HostStorage, pod: Pod, claimed: ClaimedVolume): Promise<string> {
@@ -198,6 +203,11 @@ export class PersistentVolumes {
       if (this.#busy.get(name) === mine) this.#busy.delete(name);
     }
   }
+}
+
+function groupOf({ metadata }: PersistentVolume): number | undefined {
+  const text = metadata.annotations?.[GROUP_ANNOTATION];
+  return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
 }
 
 function localTarget(storage: HostStorage, pod: Pod, volume: PersistentVolume): string {
