@@ -13,6 +13,8 @@ interface Said {
   readonly text: string;
   readonly at: number;
   readonly intervalMs: number;
+  /** The look in which it was last meant, whether or not it was said again. */
+  look: number;
 }
 
 export class BinderEvents {
@@ -20,10 +22,16 @@ export class BinderEvents {
   readonly #clock: Clock;
   /** By the uid of the claim. */
   readonly #said = new Map<string, Said>();
+  #look = 0;
 
   constructor(recorder: EventRecorder, clock: Clock) {
     this.#recorder = recorder;
     this.#clock = clock;
+  }
+
+  /** A look begins; there is one at a time. */
+  begin(): void {
+    this.#look++;
   }
 
   /** Says why the claim waits, unless that was said just now. */
@@ -31,17 +39,24 @@ export class BinderEvents {
     const text = `${reason}: ${message}`;
     const now = this.#clock.monotonic();
     const last = this.#said.get(claim.metadata.uid);
-    if (last?.text === text && now - last.at < last.intervalMs) return;
+    if (last?.text === text && now - last.at < last.intervalMs) {
+      last.look = this.#look;
+      return;
+    }
     const intervalMs =
       last?.text === text ? Math.min(LAST_INTERVAL_MS, 2 * last.intervalMs) : FIRST_INTERVAL_MS;
-    this.#said.set(claim.metadata.uid, { text, at: now, intervalMs });
+    this.#said.set(claim.metadata.uid, { text, at: now, intervalMs, look: this.#look });
     this.#recorder.event(referenceTo(resources.persistentVolumeClaims, claim), type, reason, message);
   }
 
-  /** In how many ms the claim's words would be said again; undefined when nothing was said. */
+  /** In how many ms (more than 0) what this look said would be said again; undefined when it had nothing to say. */
   next(claim: PersistentVolumeClaim): number | undefined {
     const last = this.#said.get(claim.metadata.uid);
-    return last && Math.max(0, last.at + last.intervalMs - this.#clock.monotonic());
+    if (last?.look !== this.#look) {
+      this.forget(claim);
+      return undefined;
+    }
+    return Math.max(1, last.at + last.intervalMs - this.#clock.monotonic());
   }
 
   /** The claim waits no more. */

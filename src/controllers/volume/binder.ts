@@ -76,7 +76,6 @@ export function startVolumeBinder(context: ControllerContext): Running {
     pods: pods.index(podsByClaim),
   };
   const volumeContext: VolumeSyncContext = {
-    client,
     recorder,
     events,
     writes,
@@ -85,8 +84,8 @@ export function startVolumeBinder(context: ControllerContext): Running {
   };
 
   async function reconcile(key: Key): Promise<ReconcileResult | undefined> {
-    const space = key.indexOf(' ');
-    const name = key.slice(space + 1);
+    events.begin();
+    const name = key.slice(key.indexOf(' ') + 1);
     if (key.startsWith('volume ')) {
       const volume = latestVolumes.get(name);
       if (volume) await syncVolume(volumeContext, volume);
@@ -103,7 +102,13 @@ export function startVolumeBinder(context: ControllerContext): Running {
     return requeueAfterMs === undefined ? undefined : { requeueAfterMs };
   }
 
-  const claimChanged = (claim: PersistentVolumeClaim): void => enqueueClaim(keyOf(claim));
+  const claimChanged = (claim: PersistentVolumeClaim): void => {
+    enqueueClaim(keyOf(claim));
+    // A volume that hoped for the claim, which has taken another one.
+    if (claim.spec.volumeName)
+      for (const volume of byClaim.get(keyOf(claim)))
+        if (volume.metadata.name !== claim.spec.volumeName) enqueueVolume(volume.metadata.name);
+  };
   claims.addHandler({
     added: claimChanged,
     updated: claimChanged,

@@ -5,11 +5,12 @@
 import {
   bindVolumeToClaim,
   compareQuantities,
+  isNotFound,
   isQuantity,
   timestamp,
   volumeAnnotations,
 } from '../../api/index.ts';
-import type { PersistentVolume, PersistentVolumeClaim } from '../../api/types/core-v1.ts';
+import type { ObjectReference, PersistentVolume, PersistentVolumeClaim } from '../../api/types/core-v1.ts';
 import { type Client, keyOf, resources } from '../../client/index.ts';
 import type { Clock } from '../../component/index.ts';
 import { sameValue } from '../same-value.ts';
@@ -41,13 +42,32 @@ export class BindingWrites {
     this.#volumes = options.volumes;
   }
 
-  /** Binds both to one another; what is done already is not written again. */
+  /**
+   * Binds both to one another; what is done already is not written again. A volume that was given up for want of the
+   * claim is taken back only for a claim that the server still has: the cache may be older than whoever gave it up.
+   */
   async bind(volume: PersistentVolume, claim: PersistentVolumeClaim): Promise<void> {
+    if (isGivenUp(volume) && !(await this.liveClaim(claim.metadata))) return;
     const given = bindVolumeToClaim(volume, claim);
     const bound = given === volume ? volume : await this.updateVolume(given);
     const phased = await this.setVolumePhase(bound, 'Bound');
     const finished = await this.#bindClaim(claim, phased.metadata.name);
     await this.setClaimPhase(finished, 'Bound', phased);
+  }
+
+  /** The claim of this name and uid, asked of the server; undefined when it is gone. */
+  async liveClaim({
+    namespace,
+    name = '',
+    uid,
+  }: ObjectReference): Promise<PersistentVolumeClaim | undefined> {
+    try {
+      const live = await this.#client.resource(resources.persistentVolumeClaims, namespace).get(name);
+      return live.metadata.uid === uid ? live : undefined;
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
   }
 
   /** Takes a binding back: wholly when it was ours, its uid only when the user had reserved the volume. */
@@ -137,6 +157,11 @@ export class BindingWrites {
       spec: { ...claim.spec, volumeName },
     });
   }
+}
+
+/** Its claim was found to be gone. */
+export function isGivenUp({ status }: PersistentVolume): boolean {
+  return status.phase === 'Released' || status.phase === 'Failed';
 }
 
 function capacityOf(

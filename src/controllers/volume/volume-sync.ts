@@ -2,18 +2,17 @@
 // says whether its claim is there, a binding that lost is taken back, and a volume whose claim is gone is reclaimed by
 // its policy. What lies on disks is the business of provisioners; here only phases change.
 
-import { isNotFound, volumeAnnotations, volumeModesMatch } from '../../api/index.ts';
+import { volumeAnnotations, volumeModesMatch } from '../../api/index.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '../../api/types/core-v1.ts';
-import { type Client, type EventRecorder, keyOf, referenceTo, resources } from '../../client/index.ts';
+import { type EventRecorder, keyOf, referenceTo, resources } from '../../client/index.ts';
 import type { BinderEvents } from './binder-events.ts';
-import type { BindingWrites } from './binding-writes.ts';
+import { type BindingWrites, isGivenUp } from './binding-writes.ts';
 import { claimKeyOf } from './claim-indexes.ts';
 import { driverFor, isInTree } from './migrated-plugins.ts';
 
 const type = resources.persistentVolumes;
 
 export interface VolumeSyncContext {
-  readonly client: Client;
   readonly recorder: EventRecorder;
   readonly events: BinderEvents;
   readonly writes: BindingWrites;
@@ -64,23 +63,20 @@ async function followMigration(
   });
 }
 
-/** The very claim that the volume points to. The cache may be behind whoever made the volume; data must not go for that. */
+/**
+ * The very claim that the volume points to. The cache may be behind whoever made the volume (data must not go for that)
+ * or whoever saw the claim go (both would write against one another): where it contradicts the volume the server says.
+ */
 async function claimOf(
-  { client, claim: cached }: VolumeSyncContext,
+  { writes, claim: cached }: VolumeSyncContext,
   volume: PersistentVolume,
 ): Promise<PersistentVolumeClaim | undefined> {
-  const { namespace, name = '', uid } = volume.spec.claimRef!;
-  const known = cached(claimKeyOf(volume.spec.claimRef!));
-  if (known?.metadata.uid === uid) return known;
-  const { phase } = volume.status;
-  if (!known && (phase === 'Released' || phase === 'Failed')) return undefined;
-  try {
-    const live = await client.resource(resources.persistentVolumeClaims, namespace).get(name);
-    return live.metadata.uid === uid ? live : undefined;
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  }
+  const reference = volume.spec.claimRef!;
+  const known = cached(claimKeyOf(reference));
+  const givenUp = isGivenUp(volume);
+  if (known?.metadata.uid === reference.uid && !givenUp) return known;
+  if (!known && givenUp) return undefined;
+  return writes.liveClaim(reference);
 }
 
 /** Half bound: the claim's sync finishes it. */
@@ -108,11 +104,7 @@ async function waitForClaim(
 // ---- reclaiming
 
 async function release(context: VolumeSyncContext, volume: PersistentVolume): Promise<void> {
-  const { phase } = volume.status;
-  const released =
-    phase === 'Released' || phase === 'Failed'
-      ? volume
-      : await context.writes.setVolumePhase(volume, 'Released');
+  const released = isGivenUp(volume) ? volume : await context.writes.setVolumePhase(volume, 'Released');
   await reclaim(context, released);
 }
 
