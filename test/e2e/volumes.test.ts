@@ -2,6 +2,7 @@
 // node agent and the cluster, what it wrote is there.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -236,6 +237,51 @@ describe('a persistent volume', { skip }, () => {
     await phase('late', 'Succeeded');
     assert.equal(readFileSync(join(path, 'file'), 'utf8'), 'here\n');
     await gone('late');
+  });
+
+  it('of mode Block is a device in its pod, with what another pod wrote', async (t) => {
+    const image = join(disk, 'device.img');
+    writeFileSync(image, Buffer.alloc(1 << 20));
+    let device: string;
+    try {
+      device = execFileSync('losetup', ['--show', '--find', image], { encoding: 'utf8' }).trim();
+    } catch (error) {
+      t.skip(`no loop devices: ${(error as Error).message}`);
+      return;
+    }
+    try {
+      await bind('device', device, { volumeMode: 'Block' });
+      const asDevice = (commandLine: string) => ({
+        containers: [
+          {
+            name: 'main',
+            image: IMAGE,
+            command: ['/bin/sh', '-c', commandLine],
+            volumeDevices: [{ name: 'data', devicePath: '/dev/disk' }],
+          },
+        ],
+      });
+      await runPod(
+        'writer',
+        'device',
+        '',
+        asDevice('echo written | dd of=/dev/disk conv=fsync 2> /dev/null'),
+      );
+      await phase('writer', 'Succeeded');
+      await runPod('reader', 'device', '', asDevice('head -n 1 /dev/disk'));
+      await phase('reader', 'Succeeded');
+      assert.equal(await k('logs', 'reader'), 'written\n');
+      await runPod('mistaken', 'device', 'true');
+      await eventually('the event', async () =>
+        assert.match(
+          await k('describe', 'pod', 'mistaken'),
+          /FailedMount .*volume data has volumeMode Block, but is specified in volumeMounts/,
+        ),
+      );
+      await gone('writer', 'reader', 'mistaken');
+    } finally {
+      execFileSync('losetup', ['--detach', device]);
+    }
   });
 
   it('of the default class is made for the pod that asks for it, and found again by its successor', async () => {
