@@ -43,6 +43,8 @@ interface Fixture extends AsyncDisposable {
   readonly storage: HostStorage;
   readonly host: HostOperations;
   readonly warnings: string[];
+  /** The node's. */
+  readonly labels: Record<string, string>;
   manager: VolumeManager;
   /** Another agent on the same disk, which knows nothing of what the first one did. */
   restart(): Promise<void>;
@@ -77,6 +79,7 @@ async function fixture(): Promise<Fixture> {
   const storage = machine.storage!;
   const client = createClient(new FakeApi());
   const warnings: string[] = [];
+  const labels: Record<string, string> = { zone: 'here' };
   const references = new References(client, () => {});
   const start = () =>
     new VolumeManager({
@@ -86,7 +89,7 @@ async function fixture(): Promise<Fixture> {
       references,
       tokens: new TokenManager(client, systemClock, () => 0),
       allocatable: {},
-      nodeLabels: () => ({ zone: 'here' }),
+      nodeLabels: () => labels,
       warn: (_pod, reason, message) => void warnings.push(`${reason}: ${message}`),
     });
   const self: Fixture = {
@@ -95,6 +98,7 @@ async function fixture(): Promise<Fixture> {
     storage,
     host,
     warnings,
+    labels,
     manager: start(),
     async restart() {
       await self.manager[Symbol.asyncDispose]();
@@ -173,12 +177,19 @@ test('a restarted agent finds what is mounted, also when its path and its claim 
   skip,
 }, async () => {
   await using f = await fixture();
-  await f.bind('data', { local: { path: f.data } }, { finalizers: ['kubernetes.io/pvc-protection'] });
+  const nodeAffinity = {
+    required: {
+      nodeSelectorTerms: [{ matchExpressions: [{ key: 'zone', operator: 'In' as const, values: ['here'] }] }],
+    },
+  };
+  const finalizers = ['kubernetes.io/pvc-protection'];
+  await f.bind('data', { local: { path: f.data }, nodeAffinity }, { finalizers });
   const pod = f.pod('p', 'data');
   const path = (await f.manager.mount(pod, signal)).get('v')!;
   await writeFile(join(path, 'kept'), 'x');
   await rename(f.data, `${f.data}-moved`);
   await f.deleteClaim('data');
+  f.labels['zone'] = 'elsewhere';
   await f.restart();
   assert.equal((await f.manager.mount(pod, signal)).get('v'), path);
   assert.equal(await text(join(path, 'kept')), 'x');

@@ -111,7 +111,8 @@ export class PersistentVolumes {
       throw new ClaimError(
         `PersistentVolume "${metadata.name}" is of type ${sourceOf(claimed.volume)}, which this node agent does not support (supported: ${SUPPORTED.join(', ')})`,
       );
-    checkNodeAffinity(claimed.volume, this.#options.nodeLabels());
+    // Labels that have changed since are no reason to break off a pod that has the volume.
+    if (!(await inUse(claimed.volume))) checkNodeAffinity(claimed.volume, this.#options.nodeLabels());
     const path = storage && (await this.#alone(metadata.name, () => this.#make(storage, pod, claimed)));
     const measured = claimed.block || !spec.local ? undefined : path;
     const { namespace = '', name } = claimed.claim.metadata;
