@@ -71,7 +71,9 @@ export class Upstream implements Disposable {
   /** As it stands in logs and metrics. */
   readonly label: string;
   readonly #options: UpstreamOptions;
-  readonly #stop = new AbortController();
+  /** Ends of the exchanges under way. */
+  readonly #underWay = new Set<(error: UpstreamError) => void>();
+  #disposed = false;
   #failures = 0;
   #probe: Timer | undefined;
   #probing = false;
@@ -88,20 +90,25 @@ export class Upstream implements Disposable {
 
   /** Rejects with UpstreamError; a failure starts probes that end when the upstream answers again. */
   async exchange(query: UpstreamQuery): Promise<Message> {
-    this.#stop.signal.throwIfAborted();
+    if (this.#disposed) throw this.#gone();
     try {
       const message = await this.#exchange(query, EXCHANGE_MS);
       this.#succeeded();
       return message;
     } catch (error) {
-      if (!this.#stop.signal.aborted) this.#failed();
+      if (!this.#disposed) this.#failed();
       throw error;
     }
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     this.#probe?.cancel();
-    this.#stop.abort(new UpstreamError(`${this.label} is not used any more`));
+    for (const end of this.#underWay) end(this.#gone());
+  }
+
+  #gone(): UpstreamError {
+    return new UpstreamError(`${this.label} is not used any more`);
   }
 
   #succeeded(): void {
@@ -124,7 +131,7 @@ export class Upstream implements Disposable {
   }
 
   #probeLater(delayMs: number): void {
-    if (this.#stop.signal.aborted) return;
+    if (this.#disposed) return;
     this.#probe = this.#options.clock.setTimer(
       delayMs,
       () => {
@@ -142,7 +149,7 @@ export class Upstream implements Disposable {
       await this.#exchange(PROBE, PROBE_MS);
       this.#succeeded();
     } catch {
-      if (this.#stop.signal.aborted) return;
+      if (this.#disposed) return;
       this.#options.probeFailed();
       const was = this.healthy;
       this.#failures++;
@@ -183,11 +190,10 @@ export class Upstream implements Disposable {
     });
     const fail = (why: string, cause?: unknown): void =>
       reject(new UpstreamError(`${this.label} ${why}`, cause === undefined ? {} : { cause }));
-    const stopped = (): void => reject(this.#stop.signal.reason);
     const timer = clock.setTimer(timeoutMs, () => fail(`did not answer within ${timeoutMs} ms`), {
       unref: true,
     });
-    this.#stop.signal.addEventListener('abort', stopped, { once: true });
+    this.#underWay.add(reject);
     socket.on('error', (error) => fail('cannot be reached over UDP', error));
     socket.on('message', (packet) => {
       if (packet.length < 12 || packet.readUInt16BE(0) !== id || (packet[2]! & 0x80) === 0) return;
@@ -209,7 +215,7 @@ export class Upstream implements Disposable {
     socket.connect(port, address);
     return promise.finally(() => {
       timer.cancel();
-      this.#stop.signal.removeEventListener('abort', stopped);
+      this.#underWay.delete(reject);
       socket.removeAllListeners('message');
       closeQuietly(socket);
     });
@@ -221,11 +227,10 @@ export class Upstream implements Disposable {
     const socket = connect({ host: address, port, noDelay: true });
     const fail = (why: string, cause?: unknown): void =>
       reject(new UpstreamError(`${this.label} ${why}`, cause === undefined ? {} : { cause }));
-    const stopped = (): void => reject(this.#stop.signal.reason);
     const timer = clock.setTimer(timeoutMs, () => fail(`did not answer over TCP within ${timeoutMs} ms`), {
       unref: true,
     });
-    this.#stop.signal.addEventListener('abort', stopped, { once: true });
+    this.#underWay.add(reject);
     const chunks: Buffer[] = [];
     let received = 0;
     let size: number | undefined;
@@ -255,7 +260,7 @@ export class Upstream implements Disposable {
     socket.write(Buffer.concat([length, bytes]));
     return promise.finally(() => {
       timer.cancel();
-      this.#stop.signal.removeEventListener('abort', stopped);
+      this.#underWay.delete(reject);
       socket.removeAllListeners('data');
       socket.destroy();
     });
