@@ -182,6 +182,8 @@ export interface StreamingRequest {
   /** The request's path and query as they came. */
   readonly url: string;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+  /** The client's, as this server sees it. */
+  readonly remoteAddress: string;
   readonly body: AsyncIterable<Uint8Array>;
   /** Writes the status line and headers; then chunks go through `write` (resolves when there is room for more). */
   respond(status: number, headers: Readonly<Record<string, string | readonly string[]>>): void;
@@ -196,6 +198,8 @@ export interface StreamingUpgrade {
   /** The request's path and query as they came. */
   readonly url: string;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+  /** The client's, as this server sees it. */
+  readonly remoteAddress: string;
   /** Raw header pairs, to pass the request on unchanged. */
   readonly rawHeaders: readonly string[];
   readonly socket: import('node:stream').Duplex;

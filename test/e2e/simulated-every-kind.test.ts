@@ -73,6 +73,18 @@ const OWN_MANIFESTS: Readonly<Record<string, object>> = {
     spec: { group: 'walkers.example.com', version: 'v1', groupPriorityMinimum: 100, versionPriority: 100 },
   },
   'networking.k8s.io/v1 ServiceCIDR': { metadata: { name: 'walkers' }, spec: { cidrs: ['10.200.0.0/24'] } },
+  // Not a Service's: those are the server's to make and to take away.
+  'networking.k8s.io/v1 IPAddress': {
+    metadata: { name: '192.0.2.7' },
+    spec: {
+      parentRef: {
+        group: 'gateway.networking.k8s.io',
+        resource: 'gateways',
+        namespace: 'walk',
+        name: 'entry',
+      },
+    },
+  },
   'flowcontrol.apiserver.k8s.io/v1 FlowSchema': {
     metadata: { name: 'walkers' },
     spec: { matchingPrecedence: 9000, priorityLevelConfiguration: { name: 'exempt' } },

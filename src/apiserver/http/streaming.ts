@@ -33,6 +33,7 @@ function streamingRequest(exchange: Exchange, own: ResponseHeaders): StreamingRe
     method: exchange.method,
     url: exchange.target,
     headers: exchange.headers,
+    remoteAddress: exchange.peer.remoteAddress,
     body: { [Symbol.asyncIterator]: () => exchange.bodyStream()[Symbol.asyncIterator]() },
     respond(status, headers) {
       const all: ResponseHeaders = { ...own };

@@ -85,7 +85,15 @@ export class UpgradeRequestHandler {
         throw badRequest(`${info.resource}/${info.subresource} cannot be upgraded`);
       const context = await dispatcher.connect(known, definition);
       const { rawHeaders, head } = upgrade;
-      await streaming.upgrade(context, { method, url: target, headers, rawHeaders, socket, head });
+      await streaming.upgrade(context, {
+        method,
+        url: target,
+        headers,
+        remoteAddress: peer.remoteAddress,
+        rawHeaders,
+        socket,
+        head,
+      });
       return;
     }
     if (info.verb !== 'watch') throw badRequest(`${path} cannot be upgraded`);

@@ -40,18 +40,23 @@ export type LinkRewriter = (url: string) => string | undefined;
 
 /**
  * `prefix`: the URL's path up to and including `/proxy`. `host`: the backend's own host[:port], whose absolute URLs
- * are its own links too.
+ * are its own links too. `asked`: the host[:port] that the client wrote; the program may know itself by that name, and
+ * a URL with it keeps it.
  */
-export function proxyLinks(prefix: string, host: string): LinkRewriter {
+export function proxyLinks(prefix: string, host: string, asked: string): LinkRewriter {
   return (url) => {
     let path = url;
-    const absolute = /^(?:https?:)?\/\/([^/?#]*)(.*)$/i.exec(url);
+    let origin = '';
+    const absolute = /^((?:https?:)?\/\/([^/?#]*))(.*)$/i.exec(url);
     if (absolute) {
-      if (absolute[1] !== host) return undefined;
-      path = absolute[2] === '' ? '/' : (absolute[2] ?? '/');
+      const [, before = '', named = '', after = ''] = absolute;
+      if (named !== host && named !== asked) return undefined;
+      if (named === asked && named !== host) origin = before;
+      path = after.startsWith('/') ? after : `/${after}`;
     }
-    if (!path.startsWith('/') || path.startsWith(`${prefix}/`)) return undefined;
-    return prefix + path;
+    const isUnder = path === prefix || path.startsWith(`${prefix}/`);
+    if (!path.startsWith('/') || isUnder) return undefined;
+    return origin + prefix + path;
   };
 }
 

@@ -2,7 +2,7 @@
 // URL is the client's, so addresses that would lead into this server's own machine are refused.
 
 import { badRequest, goQuote, notFound, serviceUnavailable } from '../../api/index.ts';
-import type { Endpoints, Node, Pod, Service, ServicePort } from '../../api/types/core-v1.ts';
+import type { Endpoints, Node, ObjectReference, Pod, Service, ServicePort } from '../../api/types/core-v1.ts';
 import type { EndpointSlice } from '../../api/types/discovery-v1.ts';
 import { isAddress, parseAddress, parseCidr, rangeHolds } from '../admission/ip.ts';
 import type { HandlerContext, ObjectReader } from '../chain.ts';
@@ -95,48 +95,76 @@ export async function podBackend(options: ProxyTargetOptions, context: HandlerCo
 interface Endpoint {
   readonly address: string;
   readonly port: number;
+  readonly targetRef?: ObjectReference;
 }
 
 /** The ready endpoints of a port, from slices, or from the older Endpoints where somebody keeps them by hand. */
 function endpointsOf(reader: ObjectReader, namespace: string, service: string, portName: string): Endpoint[] {
   const found: Endpoint[] = [];
+  const add = (address: string, port: number, targetRef: ObjectReference | undefined): void => {
+    found.push({ address, port, ...(targetRef === undefined ? {} : { targetRef }) });
+  };
   for (const slice of reader.list<EndpointSlice>('discovery.k8s.io', 'endpointslices', namespace)) {
     if (slice.metadata.labels?.['kubernetes.io/service-name'] !== service || slice.addressType === 'FQDN')
       continue;
     const port = slice.ports?.find(({ name }) => (name ?? '') === portName)?.port;
     if (port === undefined) continue;
-    for (const { addresses, conditions } of slice.endpoints ?? [])
-      if (conditions?.ready !== false) found.push(...addresses.map((address) => ({ address, port })));
+    for (const { addresses, conditions, targetRef } of slice.endpoints ?? [])
+      if (conditions?.ready !== false) for (const address of addresses) add(address, port, targetRef);
   }
   if (found.length > 0) return found;
   const endpoints = reader.get<Endpoints>('', 'endpoints', namespace, service);
   for (const subset of endpoints?.subsets ?? []) {
     const port = subset.ports?.find(({ name }) => (name ?? '') === portName)?.port;
-    if (port !== undefined) found.push(...(subset.addresses ?? []).map(({ ip }) => ({ address: ip, port })));
+    if (port === undefined) continue;
+    for (const { ip, targetRef } of subset.addresses ?? []) add(ip, port, targetRef);
   }
   return found;
 }
 
+/**
+ * Only what is really a pod of this namespace: whoever may write endpoints must not reach, through this server, what
+ * the network keeps from them.
+ */
+function isPodsOwn(reader: ObjectReader, namespace: string, { address, targetRef }: Endpoint): boolean {
+  if (targetRef?.kind !== 'Pod' || targetRef.namespace !== namespace) return false;
+  const pod = reader.get<Pod>('', 'pods', namespace, targetRef.name ?? '');
+  const { podIP, podIPs = [] } = pod?.status ?? {};
+  return address === podIP || podIPs.some(({ ip }) => ip === address);
+}
+
 export async function serviceBackend(options: ProxyTargetOptions, context: HandlerContext): Promise<Backend> {
   const { reader, random } = options;
+  const { namespace } = context;
   const { scheme, name, port: asked } = parseProxyName(context.name, 'service');
-  const service = await reader.getFresh<Service>('', 'services', context.namespace, name);
+  const service = await reader.getFresh<Service>('', 'services', namespace, name);
   if (!service) throw notFound({ group: '', name: 'services' }, name);
   const ports = service.spec.ports ?? [];
-  const number = portNumber(asked);
+  const number = /^[0-9]+$/.test(asked) ? Number(asked) : undefined;
   const chosen: ServicePort | undefined =
     asked === ''
       ? ports.length === 1
         ? ports[0]
         : ports.find((port) => (port.name ?? '') === '')
-      : (ports.find((port) => port.name === asked) ?? ports.find(({ port }) => port === number));
-  if (!chosen)
-    throw serviceUnavailable(`no service port ${goQuote(asked)} found for service ${goQuote(name)}`);
-  const endpoints = endpointsOf(reader, context.namespace, name, chosen.name ?? '');
-  const endpoint = endpoints[Math.floor(random() * endpoints.length)];
-  if (!endpoint) throw serviceUnavailable(`no endpoints available for service ${goQuote(name)}`);
-  mustBeProxyable(options, endpoint.address);
-  return backend(scheme, endpoint.address, endpoint.port);
+      : number === undefined
+        ? ports.find((port) => port.name === asked)
+        : ports.find(({ port }) => port === number);
+  if (number !== undefined && !chosen)
+    throw serviceUnavailable(`no service port ${number} found for service ${goQuote(name)}`);
+  const none = (what: string): Error =>
+    serviceUnavailable(`no endpoints available for service ${goQuote(what)}`);
+  if (!chosen) throw none(context.name);
+  const endpoints = endpointsOf(reader, namespace, name, chosen.name ?? '');
+  if (endpoints.length === 0) throw none(name);
+  // From a random one on; in the usual case the first one will do.
+  const start = Math.floor(random() * endpoints.length);
+  for (let i = 0; i < endpoints.length; i++) {
+    const endpoint = endpoints[(start + i) % endpoints.length]!;
+    if (!isPodsOwn(reader, namespace, endpoint)) continue;
+    mustBeProxyable(options, endpoint.address);
+    return backend(scheme, endpoint.address, endpoint.port);
+  }
+  throw none(context.name);
 }
 
 /** The node's kubelet, or, when another port is named, whatever listens there. */

@@ -4,6 +4,7 @@ import { createServer as createHttpServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
+import { gzipSync } from 'node:zlib';
 import type { KubeObject } from '../../api/index.ts';
 import {
   type KubeletCluster as Cluster,
@@ -33,7 +34,19 @@ describe('proxies', () => {
           // Endpoints on the loopback are refused by validation, and the test has no other address.
           get: <T extends KubeObject>(group: string, resource: string, namespace: string, name: string) =>
             (resource === 'endpoints' && name === 'web'
-              ? { subsets: [{ addresses: [{ ip: '127.0.0.1' }], ports: [{ name: 'http', port: target }] }] }
+              ? {
+                  subsets: [
+                    {
+                      addresses: [
+                        { ip: '127.0.0.2' },
+                        { ip: '127.0.0.1', targetRef: { kind: 'Pod', namespace: 'other', name: 'web' } },
+                        { ip: '127.0.0.3', targetRef: { kind: 'Pod', namespace: 'shop', name: 'web' } },
+                        { ip: '127.0.0.1', targetRef: { kind: 'Pod', namespace: 'shop', name: 'web' } },
+                      ],
+                      ports: [{ name: 'http', port: target }],
+                    },
+                  ],
+                }
               : context.reader.get<T>(group, resource, namespace, name)) as T | undefined,
         },
         kubelets,
@@ -58,6 +71,16 @@ describe('proxies', () => {
       for await (const chunk of request) body += String(chunk);
       if (request.url === '/page')
         response.setHeader('content-type', 'text/html; charset=utf-8').end('<a href="/x">x</a>');
+      else if (request.url === '/packed')
+        response
+          .writeHead(200, { 'content-type': 'text/html', 'content-encoding': 'gzip' })
+          .end(gzipSync('<a href="/x">x</a>'));
+      else if (request.url === '/broken')
+        response
+          .writeHead(200, { 'content-type': 'text/html', 'content-encoding': 'gzip' })
+          .end('<a href="/x">');
+      else if (request.url === '/self')
+        response.writeHead(302, { location: `http://${request.headers.host}/login` }).end();
       else if (request.url === '/away') response.writeHead(302, { location: '/login?next=1' }).end();
       else
         response
@@ -90,6 +113,15 @@ describe('proxies', () => {
       'shop',
     );
     await c.create('services', { metadata: { name: 'idle' }, spec: { ports: [{ port: 80 }] } }, 'shop');
+    await c.create('services', { metadata: { name: 'elsewhere' }, spec: { ports: [{ port: 80 }] } }, 'shop');
+    await c.create(
+      'endpoints',
+      {
+        metadata: { name: 'elsewhere' },
+        subsets: [{ addresses: [{ ip: '192.0.2.1' }], ports: [{ port: 80 }] }],
+      },
+      'shop',
+    );
   });
   after(async () => {
     await c[Symbol.asyncDispose]();
@@ -112,6 +144,13 @@ describe('proxies', () => {
     assert.equal(seen.headers['x-mine'], 'yes');
     assert.equal(seen.headers['authorization'], undefined);
     assert.equal(seen.headers['x-forwarded-uri'], `${base}/a%2Fb//c/`);
+    assert.match(seen.headers['x-forwarded-for'] ?? '', /^(::ffff:)?127\.0\.0\.1$/);
+    const through = await c.fetch(`${base}/x`, {
+      headers: { host: 'localhost:6443', 'x-forwarded-for': '192.0.2.9' },
+    });
+    const { headers } = JSON.parse(through.body) as { headers: Record<string, string> };
+    assert.equal(headers['host'], 'localhost:6443');
+    assert.match(headers['x-forwarded-for'] ?? '', /^192\.0\.2\.9, .*127\.0\.0\.1$/);
     const bare = await c.fetch(`${base}?x=1`);
     assert.deepEqual([bare.status, bare.headers.location], [301, `${base}/?x=1`]);
   });
@@ -132,6 +171,16 @@ describe('proxies', () => {
     assert.equal(page.body, `<a href="${base}/x">x</a>`);
     assert.equal(page.headers['content-length'], String(page.body.length));
     assert.equal((await c.fetch(`${base}/away`)).headers.location, `${base}/login?next=1`);
+    // A program that makes URLs of the Host that it is asked for.
+    const self = await c.fetch(`${base}/self`, { headers: { host: 'localhost:8001' } });
+    assert.equal(self.headers.location, `http://localhost:8001${base}/login`);
+    const packed = await c.fetch(`${base}/packed`, { headers: { 'accept-encoding': 'gzip' } });
+    assert.deepEqual(
+      [packed.body, packed.headers['content-encoding']],
+      [`<a href="${base}/x">x</a>`, undefined],
+    );
+    const broken = await c.fetch(`${base}/broken`);
+    assert.deepEqual([broken.body, broken.headers['content-encoding']], ['<a href="/x">', 'gzip']);
   });
 
   test('an upgraded connection reaches the program', async () => {
@@ -160,7 +209,16 @@ describe('proxies', () => {
     );
     assert.equal(
       await message(`${shop}/services/web:x/proxy/`),
-      '503 no service port "x" found for service "web"',
+      '503 no endpoints available for service "web:x"',
+    );
+    assert.equal(
+      await message(`${shop}/services/web:81/proxy/`),
+      '503 no service port 81 found for service "web"',
+    );
+    // Endpoints that are no pods of the namespace are left alone, whoever wrote them.
+    assert.equal(
+      await message(`${shop}/services/elsewhere/proxy/`),
+      '503 no endpoints available for service "elsewhere"',
     );
     assert.equal(await message(`${shop}/services/none/proxy/`), '404 services "none" not found');
     assert.equal(await message(`${shop}/pods/ftp:web:1/proxy/`), '400 invalid pod request "ftp:web:1"');
@@ -174,7 +232,10 @@ describe('proxies', () => {
 test('nodes/proxy leads to the kubelet, with this server’s certificate; another port is checked', async () => {
   await using c = await cluster();
   c.onRequest = (request, response) => response.end(`${request.method} ${request.url}`);
-  const answer = await c.fetch('/api/v1/nodes/n1/proxy/metrics/cadvisor?a=b');
+  // The kubelet's certificate is for its own address, whatever Host the client wrote.
+  const answer = await c.fetch('/api/v1/nodes/n1/proxy/metrics/cadvisor?a=b', {
+    headers: { host: 'localhost:6443' },
+  });
   assert.deepEqual([answer.status, answer.body], [200, 'GET /metrics/cadvisor?a=b']);
   const { socket } = c.seen.at(-1) ?? {};
   assert.equal((socket as TLSSocket).getPeerCertificate().subject.CN, 'kube-apiserver-kubelet-client');
@@ -220,13 +281,17 @@ test('a proxy URL is cut where the proxy begins, also when names look like resou
 });
 
 test('links are rewritten in the attributes that hold them, and nowhere else', () => {
-  const links = proxyLinks('/p', 'pod:80');
+  const links = proxyLinks('/p', 'pod:80', 'api.example:6443');
   const cases: [string, string][] = [
     ['<a href="/x">/x</a>', '<a href="/p/x">/x</a>'],
     ["<img class=\"a\" src='/x.png' alt='/y'/>", "<img class=\"a\" src='/p/x.png' alt='/y'/>"],
     ['<form action=/go method=post>', '<form action=/p/go method=post>'],
     ['<a href="http://pod:80/x">', '<a href="/p/x">'],
     ['<a href="http://other/x">', '<a href="http://other/x">'],
+    ['<a href="https://api.example:6443/x">', '<a href="https://api.example:6443/p/x">'],
+    ['<a href="https://api.example:6443">', '<a href="https://api.example:6443/p/">'],
+    ['<a href="/p">', '<a href="/p">'],
+    ['<a href="//pod:80?x">', '<a href="/p/?x">'],
     ['<a href="x">', '<a href="x">'],
     ['<a href="/p/x">', '<a href="/p/x">'],
     ['<p title="/x">', '<p title="/x">'],

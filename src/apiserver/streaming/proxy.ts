@@ -2,7 +2,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import { serviceUnavailable } from '../../api/index.ts';
-import type { HandlerContext, StreamingResource } from '../chain.ts';
+import type { HandlerContext, StreamingRequest, StreamingResource } from '../chain.ts';
 import { proxyLinks, rewriteHtml } from './html-links.ts';
 import type { Kubelets } from './kubelets.ts';
 import { nodeBackend, type ProxyTargetOptions, podBackend, serviceBackend } from './proxy-target.ts';
@@ -58,21 +58,17 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
         http.end();
         return;
       }
-      const host = hostOf(backend);
-      const links = proxyLinks(prefix, host);
+      const asked = hostHeader(http);
+      const links = proxyLinks(prefix, hostOf(backend), asked);
       await proxyRequest(backends, http, {
         backend,
         method: http.method,
         path: `${path === '' ? '/' : path}${query}`,
         headers: {
-          host,
+          // As the client wrote it: programs compare it with the Origin of what a browser sends.
+          host: asked,
           'x-forwarded-uri': prefix + (path === '' ? '/' : path),
-          'x-forwarded-host': String(http.headers['host'] ?? http.headers[':authority'] ?? ''),
-          'x-forwarded-proto': 'https',
-          // What is rewritten must be readable.
-          ...(String(http.headers['accept'] ?? '').includes('text/html') && {
-            'accept-encoding': 'identity',
-          }),
+          'x-forwarded-for': forwardedFor(http),
         },
         signal: context.signal,
         unreachable,
@@ -82,7 +78,7 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
           return { ...headers, location: links(location) ?? location };
         },
         rewrite: (answer) =>
-          isPlainHtml(answer)
+          isUtf8Html(answer)
             ? (body) => Buffer.from(rewriteHtml(body.toString('utf8'), links), 'utf8')
             : undefined,
       });
@@ -94,7 +90,7 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
         backend,
         method: upgrade.method,
         path: `${path === '' ? '/' : path}${query}`,
-        headers: { host: hostOf(backend) },
+        headers: { host: hostHeader(upgrade), 'x-forwarded-for': forwardedFor(upgrade) },
         signal: context.signal,
         unreachable,
       });
@@ -107,9 +103,21 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
   ];
 }
 
-function isPlainHtml({ headers }: IncomingMessage): boolean {
+/** Another character encoding would be broken by reading it as UTF-8. */
+function isUtf8Html({ headers }: IncomingMessage): boolean {
   const type = headers['content-type'] ?? '';
-  // Another encoding would be broken by reading it as UTF-8.
-  if (!/^text\/html\b/i.test(type) || /charset=(?!"?utf-?8)/i.test(type)) return false;
-  return headers['content-encoding'] === undefined || headers['content-encoding'] === 'identity';
+  return /^text\/html\b/i.test(type) && !/charset=(?!"?utf-?8)/i.test(type);
+}
+
+type Request = Pick<StreamingRequest, 'headers' | 'remoteAddress'>;
+
+function hostHeader({ headers }: Request): string {
+  return String(headers[':authority'] ?? headers['host'] ?? '');
+}
+
+/** The addresses of those that the request came through, the client's own at the end. */
+function forwardedFor({ headers, remoteAddress }: Request): string {
+  const before = headers['x-forwarded-for'];
+  const list = before === undefined ? [] : typeof before === 'string' ? [before] : [...before];
+  return [...list, remoteAddress].filter((part) => part !== '').join(', ');
 }

@@ -8,7 +8,10 @@ import {
   type IncomingMessage,
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { isIP } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
+import { promisify } from 'node:util';
+import { gunzip, inflate } from 'node:zlib';
 import type { StreamingRequest } from '../chain.ts';
 import { dialProblem } from './dial-problem.ts';
 import { forwardedHeaders, returnedHeaders } from './headers.ts';
@@ -61,6 +64,8 @@ export class Backends implements Disposable {
           ...backend.secureContext,
           agent: options.alone ? false : this.#https,
           rejectUnauthorized: backend.verify,
+          // The Host header is the client's: the certificate must be for whom is really spoken to.
+          servername: isIP(backend.host) === 0 ? backend.host : '',
         })
       : httpRequest({ ...common, agent: options.alone ? false : this.#http });
     // Only for connecting: what follows may be silent for hours.
@@ -155,6 +160,9 @@ export interface ProxyOptions extends ForwardOptions {
   readonly rewrite?: (answer: IncomingMessage) => ((body: Buffer) => Buffer) | undefined;
 }
 
+const gunzipped = promisify(gunzip);
+const inflated = promisify(inflate);
+
 /** A body that is rewritten must be held whole; a longer one goes through as it is. */
 const LONGEST_REWRITE = 4 * 1024 * 1024;
 
@@ -235,10 +243,40 @@ async function returnRewritten(
     http.respond(answer.statusCode ?? 502, headers);
     return returnChunks(answer, heldThenRest(held, parts), http);
   }
-  const body = rewrite(Buffer.concat(held));
-  http.respond(answer.statusCode ?? 502, { ...headers, 'content-length': String(body.length) });
+  const whole = Buffer.concat(held);
+  const plain = await decoded(whole, answer.headers['content-encoding']);
+  if (plain === undefined) {
+    http.respond(answer.statusCode ?? 502, headers);
+    await http.write(whole);
+    http.end();
+    return;
+  }
+  const { 'content-encoding': _encoding, ...others } = headers;
+  const body = rewrite(plain);
+  http.respond(answer.statusCode ?? 502, { ...others, 'content-length': String(body.length) });
   await http.write(body);
   http.end();
+}
+
+/** Undefined when the encoding is not known, or what it says is not so: then the body goes through as it is. */
+async function decoded(body: Buffer, encoding = 'identity'): Promise<Buffer | undefined> {
+  const limit = { maxOutputLength: LONGEST_REWRITE };
+  try {
+    switch (encoding.trim().toLowerCase()) {
+      case '':
+      case 'identity':
+        return body;
+      case 'gzip':
+      case 'x-gzip':
+        return await gunzipped(body, limit);
+      case 'deflate':
+        return await inflated(body, limit);
+      default:
+        return undefined;
+    }
+  } catch {
+    return undefined;
+  }
 }
 
 async function* heldThenRest(held: readonly Buffer[], rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
