@@ -6,6 +6,7 @@ import { type AdmissionRequest, admitted, statusError } from '../testing/admissi
 import { FakeObjects } from '../testing/fake-objects.ts';
 import { canonicalAddress, formatAddress, parseAddress, parseCidr, rangeHolds } from './ip.ts';
 import { ServiceAddresses } from './service-addresses.ts';
+import { serviceWarnings } from './service-warnings.ts';
 
 let seed = 1;
 const random = (): number => {
@@ -248,6 +249,94 @@ test('dual stack: both families, in order, up and down', async () => {
     statusError(422, /this cluster is not configured for dual-stack services/),
   );
   assert.equal((await plain.stored('y', { ipFamilyPolicy: 'PreferDualStack' })).clusterIPs?.length, 1);
+});
+
+test('a Service that says what has no effect is warned about', () => {
+  const warned = (spec: Partial<ServiceSpec>, annotations: Record<string, string> = {}) =>
+    serviceWarnings({ metadata: { name: 'x', annotations }, spec } as unknown as Service);
+  assert.deepEqual(
+    warned({ clusterIP: '10.96.0.1', clusterIPs: ['10.96.0.1'], sessionAffinity: 'ClientIP' }),
+    [],
+  );
+  assert.deepEqual(warned({ clusterIP: 'None', clusterIPs: ['None'], sessionAffinity: 'None' }), []);
+  assert.deepEqual(
+    warned({
+      clusterIP: 'None',
+      clusterIPs: ['None'],
+      sessionAffinity: 'ClientIP',
+      externalIPs: ['2001:DB8::1'],
+      loadBalancerIP: '192.0.2.1',
+      externalName: 'x.example',
+      trafficDistribution: 'PreferClose',
+    }),
+    [
+      'spec.loadBalancerIP is ignored for headless services',
+      'spec.externalIPs is ignored for headless services',
+      'spec.SessionAffinity is ignored for headless services',
+      'spec.externalIPs[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")',
+      'spec.externalName is ignored when spec.type is not "ExternalName"',
+      'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"',
+    ],
+  );
+  assert.deepEqual(warned({ type: 'ExternalName', externalName: 'x', externalIPs: ['192.0.2.1'] }), [
+    'spec.externalIPs is ignored when spec.type is "ExternalName"',
+  ]);
+  assert.equal(warned({}, { 'service.kubernetes.io/topology-aware-hints': 'Auto' }).length, 1);
+});
+
+test('what a client leaves out of an update is kept, by the names of the ports', async () => {
+  const { stored, update } = cluster(['10.96.0.0/24', 'fd00:10::/112']);
+  const spec = await stored('web', {
+    type: 'NodePort',
+    ipFamilyPolicy: 'RequireDualStack',
+    ports: [
+      { name: 'a', port: 80, protocol: 'TCP' },
+      { name: 'b', port: 81, protocol: 'TCP' },
+    ],
+  });
+  const [a, b] = (spec.ports ?? []).map(({ nodePort }) => nodePort);
+  const swapped = await update('web', (old) => ({
+    ...old,
+    ipFamilyPolicy: undefined,
+    ports: [
+      { name: 'b', port: 82, protocol: 'TCP' },
+      { name: 'c', port: 80, protocol: 'TCP' },
+    ],
+  }));
+  assert.equal(swapped.ports?.[0]?.nodePort, b, 'b has another port, and its node port');
+  assert.notEqual(swapped.ports?.[1]?.nodePort, a, 'c is a new one');
+  assert.equal(swapped.ipFamilyPolicy, 'RequireDualStack');
+  assert.deepEqual(swapped.clusterIPs, spec.clusterIPs);
+  await assert.rejects(
+    update('web', (old) => ({ ...old, clusterIPs: old.clusterIPs!.slice(0, 1) })),
+    statusError(422, /must be 'SingleStack' to release the secondary cluster IP/),
+  );
+  // Node ports that are not to be given any more stay until the client takes them out.
+  const balanced = await update('web', (old) => ({
+    ...old,
+    type: 'LoadBalancer',
+    allocateLoadBalancerNodePorts: false,
+  }));
+  assert.equal(balanced.ports?.[0]?.nodePort, b);
+  const bare = await update('web', (old) => ({
+    ...old,
+    ports: (old.ports ?? []).map(({ nodePort: _nodePort, ...rest }) => rest),
+  }));
+  assert.deepEqual(
+    bare.ports?.map(({ nodePort }) => nodePort),
+    [undefined, undefined],
+  );
+});
+
+test('a Service that prefers two families changes when it is changed, not when the cluster is', async () => {
+  const single = cluster();
+  const spec = await single.stored('web', { ipFamilyPolicy: 'PreferDualStack' });
+  const dual = cluster(['10.96.0.0/24', 'fd00:10::/112']);
+  dual.objects.put('', 'services', { metadata: { name: 'web', namespace: 'shop' }, spec });
+  const same = await dual.update('web', (old) => ({ ...old, sessionAffinity: 'ClientIP' }));
+  assert.deepEqual(same.clusterIPs, spec.clusterIPs);
+  const both = await dual.update('web', (old) => ({ ...old, ipFamilyPolicy: 'RequireDualStack' }));
+  assert.equal(both.clusterIPs?.length, 2);
 });
 
 test('concurrent creates and deletes never leave an address with two owners (property)', async () => {

@@ -38,6 +38,7 @@ import {
   normalizeClusterIps,
   wantsNodePorts,
 } from './service-spec.ts';
+import { serviceWarnings } from './service-warnings.ts';
 
 /** Nothing is left of what a Service asked for. */
 export interface Exhaustion {
@@ -126,8 +127,10 @@ export class ServiceAddresses implements AdmissionPlugin, Disposable {
   }
 
   validate(attributes: AdmissionAttributes): void {
-    if (attributes.operation !== 'UPDATE' || !isFor(attributes, '', 'services')) return;
-    const { spec } = objectAs<Service>(attributes);
+    if (attributes.operation === 'DELETE' || !isFor(attributes, '', 'services')) return;
+    const service = objectAs<Service>(attributes);
+    for (const warning of serviceWarnings(service)) attributes.warn(warning);
+    const { spec } = service;
     const old = oldObjectAs<Service>(attributes)?.spec;
     if (!old || !needsClusterIp(spec) || !needsClusterIp(old)) return;
     const before = old.clusterIPs?.[0];
