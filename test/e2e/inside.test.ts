@@ -310,15 +310,17 @@ interface Talk {
 
 /** A connection to the echo service. */
 async function talk(ip: string): Promise<Talk> {
-  const socket: Socket = connect({ host: ip, port: 80, timeout: 5000 });
-  socket.on('timeout', () => socket.destroy(new Error('no answer in time')));
+  const socket: Socket = connect({ host: ip, port: 80 });
+  // A connection that began while there was no rule leads nowhere for as long as it is tried.
+  socket.setTimeout(1000, () => socket.destroy(new Error('no connection in time')));
   await once(socket, 'connect');
+  socket.setTimeout(0);
   return {
     async say(text) {
       socket.write(text);
       let answer = '';
       while (answer.length < text.length) {
-        const [chunk] = (await once(socket, 'data')) as [Buffer];
+        const [chunk] = (await once(socket, 'data', { signal: AbortSignal.timeout(5000) })) as [Buffer];
         answer += chunk.toString();
       }
       return answer;
