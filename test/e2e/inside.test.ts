@@ -260,8 +260,12 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     execFileSync('nft', ['delete', 'table', 'inet', table]);
     await eventually('new connections work again', async () => {
       const fresh = await talk(ip);
-      assert.equal(await fresh.say('x'), 'x');
-      fresh.end();
+      // Without rules the packets leave the machine, and who knows who answers there.
+      try {
+        assert.equal(await fresh.say('x'), 'x');
+      } finally {
+        fresh.end();
+      }
     });
     assert.equal(await open.say('still'), 'still');
     open.end();
@@ -320,7 +324,7 @@ async function talk(ip: string): Promise<Talk> {
       socket.write(text);
       let answer = '';
       while (answer.length < text.length) {
-        const [chunk] = (await once(socket, 'data', { signal: AbortSignal.timeout(5000) })) as [Buffer];
+        const [chunk] = (await once(socket, 'data', { signal: AbortSignal.timeout(2000) })) as [Buffer];
         answer += chunk.toString();
       }
       return answer;
