@@ -14,7 +14,7 @@ export interface PartRules {
   /** True when a change counts in metadata.generation. */
   readonly generation: boolean;
   /** Takes over from `old` what this write may not change. Both are of the storage version. */
-  prepare(stored: ResourceDefinition, object: MutableObject, old: KubeObject): void;
+  prepare(stored: ResourceDefinition, object: MutableObject, old: KubeObject, now: number): void;
   validate(stored: ResourceDefinition, object: KubeObject, old: KubeObject): readonly FieldError[];
 }
 
@@ -29,9 +29,9 @@ const whole: PartRules = {
 
 const status: PartRules = {
   generation: false,
-  prepare({ strategy }, object, old) {
+  prepare({ strategy }, object, old, now) {
     if (strategy.prepareForStatusUpdate) {
-      strategy.prepareForStatusUpdate(object, old);
+      strategy.prepareForStatusUpdate(object, old, now);
       return;
     }
     const { status: mine } = object;

@@ -135,7 +135,7 @@ export async function modify(
         );
       await admission.admit(object, old);
       checkVersion(definition, stored, object, current, target.name);
-      prepareUpdate(stored, rules, object, old);
+      prepareUpdate(stored, rules, object, old, context.clock.now());
       validateUpdate(definition, stored, rules, object, old);
       await admission.validate(object, old);
       orderMetadata(object);
@@ -180,9 +180,10 @@ function prepareUpdate(
   rules: PartRules,
   object: MutableObject,
   old: KubeObject,
+  now: number,
 ): void {
   keepSystemFields(object, old);
-  rules.prepare(stored, object, old);
+  rules.prepare(stored, object, old, now);
   if (!stored.strategy.generation) return;
   const before = old.metadata.generation ?? 0;
   const counts =
