@@ -62,8 +62,8 @@ export interface Strategy {
   prepareForCreate?(object: MutableObject): void;
   /** The same for an update through the main resource: keeps the old status, resets what is managed. */
   prepareForUpdate?(object: MutableObject, old: KubeObject): void;
-  /** The same for an update through `status`: keeps all but the status. The default copies everything but `status` from old. */
-  prepareForStatusUpdate?(object: MutableObject, old: KubeObject): void;
+  /** The same for an update through `status`: keeps all but the status, and notes `now` (ms since the epoch) where the status tells when it changed. The default copies everything but `status` from old. */
+  prepareForStatusUpdate?(object: MutableObject, old: KubeObject, now?: number): void;
   validate?(object: KubeObject): FieldError[];
   /** Beside `validate(object)`: what only a new object may not have. */
   validateNew?(object: KubeObject): FieldError[];

@@ -1,8 +1,9 @@
 // Strategies of the core group and of events.
 
 import type { MutableObject } from '../definition.ts';
+import { timestamp } from '../meta.ts';
 import type { KubeObject } from '../object.ts';
-import type { Service, ServiceSpec } from '../types/core-v1.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Service, ServiceSpec } from '../types/core-v1.ts';
 import { podRow } from './pod.ts';
 import { fieldsOf, type StrategyRow, setOrDelete } from './strategy.ts';
 
@@ -110,6 +111,40 @@ function updateService(object: MutableObject, old: KubeObject): void {
   dropSecondFamily(object, old);
 }
 
+/** When a volume entered its phase (KEP-3762); a client that writes the phase need not know. */
+function notePhaseTransition(object: MutableObject, old: KubeObject, now: number | undefined): void {
+  const status = object['status'] as PersistentVolume['status'] | undefined;
+  const before = (old as unknown as PersistentVolume).status;
+  if (now === undefined || !status || status.phase === before?.phase) return;
+  const told = status.lastPhaseTransitionTime;
+  if (told === undefined || told === before?.lastPhaseTransitionTime)
+    object['status'] = { ...status, lastPhaseTransitionTime: timestamp(now) };
+}
+
+/**
+ * dataSource is what clients knew before dataSourceRef: either follows the other, and a kind that the older field
+ * never allowed is dropped from it (KEP-1495).
+ */
+function alignDataSources(object: MutableObject, old: KubeObject | undefined): void {
+  const spec = object['spec'] as PersistentVolumeClaim['spec'] | undefined;
+  if (spec === undefined) return;
+  const before = (old as unknown as PersistentVolumeClaim | undefined)?.spec;
+  const inUse = before?.dataSource !== undefined || before?.dataSourceRef !== undefined;
+  if (!inUse && spec.dataSource && !isClaimOrSnapshot(spec.dataSource)) delete spec.dataSource;
+  const { dataSource, dataSourceRef } = spec;
+  if (dataSource && !dataSourceRef) spec.dataSourceRef = { ...dataSource };
+  if (dataSourceRef && !dataSource && !dataSourceRef.namespace) {
+    const { apiGroup, kind, name } = dataSourceRef;
+    spec.dataSource = { ...(apiGroup === undefined ? {} : { apiGroup }), kind, name };
+  }
+}
+
+function isClaimOrSnapshot({ apiGroup = '', kind }: { apiGroup?: string; kind: string }): boolean {
+  return apiGroup === ''
+    ? kind === 'PersistentVolumeClaim'
+    : apiGroup === 'snapshot.storage.k8s.io' && kind === 'VolumeSnapshot';
+}
+
 const eventFields = [
   'involvedObject.kind',
   'involvedObject.namespace',
@@ -149,6 +184,7 @@ export const coreRows: Readonly<Record<string, StrategyRow>> = {
   PodTemplate: { generation: true },
   PersistentVolume: {
     fields: ['name'],
+    statusUpdate: notePhaseTransition,
     create: (object) =>
       setOrDelete(object, 'status', {
         phase: 'Pending',
@@ -159,7 +195,11 @@ export const coreRows: Readonly<Record<string, StrategyRow>> = {
   },
   PersistentVolumeClaim: {
     fields: ['name'],
-    create: (object) => setOrDelete(object, 'status', { phase: 'Pending' }),
+    create(object) {
+      setOrDelete(object, 'status', { phase: 'Pending' });
+      alignDataSources(object, undefined);
+    },
+    update: alignDataSources,
   },
 };
 

@@ -237,3 +237,36 @@ test('kinds differ as upstream has it', () => {
   assert.ok(strategyFor('', 'Event').selectableFields.includes('involvedObject.name'));
   assert.equal(strategyFor('example.com', 'constructor').allowCreateOnUpdate, false);
 });
+
+test('a volume tells when it entered its phase, whoever wrote the phase', () => {
+  const strategy = strategyFor('', 'PersistentVolume');
+  const now = Date.parse('2026-02-01T00:00:00Z');
+  const then = '2026-01-01T00:00:00Z';
+  const before = old({ spec: {}, status: { phase: 'Pending', lastPhaseTransitionTime: then } });
+  const timeAfter = (status: object): unknown => {
+    const update = object({ status });
+    strategy.prepareForStatusUpdate?.(update, before, now);
+    return (update['status'] as { lastPhaseTransitionTime?: string }).lastPhaseTransitionTime;
+  };
+  assert.equal(timeAfter({ phase: 'Bound' }), '2026-02-01T00:00:00Z');
+  assert.equal(timeAfter({ phase: 'Bound', lastPhaseTransitionTime: then }), '2026-02-01T00:00:00Z');
+  const own = '2026-01-15T00:00:00Z';
+  assert.equal(timeAfter({ phase: 'Bound', lastPhaseTransitionTime: own }), own);
+  assert.equal(timeAfter({ phase: 'Pending', message: 'm', lastPhaseTransitionTime: then }), then);
+});
+
+test('the two data sources of a claim follow one another', () => {
+  const strategy = strategyFor('', 'PersistentVolumeClaim');
+  const made = (spec: object): unknown => {
+    const claim = object({ spec });
+    strategy.prepareForCreate?.(claim);
+    return claim['spec'];
+  };
+  const source = { kind: 'PersistentVolumeClaim', name: 'a' };
+  assert.deepEqual(made({ dataSource: source }), { dataSource: source, dataSourceRef: source });
+  assert.deepEqual(made({ dataSourceRef: source }), { dataSource: source, dataSourceRef: source });
+  const elsewhere = { ...source, namespace: 'other' };
+  assert.deepEqual(made({ dataSourceRef: elsewhere }), { dataSourceRef: elsewhere });
+  assert.deepEqual(made({ dataSource: { apiGroup: 'x.y', kind: 'Z', name: 'a' } }), {});
+  assert.deepEqual(made({}), {});
+});

@@ -26,7 +26,7 @@ export interface StrategyRow {
   /** Beside the status: what else an update through the main resource leaves alone or adjusts. */
   readonly update?: (object: MutableObject, old: KubeObject) => void;
   /** Beside the spec: what else an update through `status` leaves alone or adjusts. */
-  readonly statusUpdate?: (object: MutableObject, old: KubeObject) => void;
+  readonly statusUpdate?: (object: MutableObject, old: KubeObject, now: number | undefined) => void;
   readonly gracePeriodSeconds?: Strategy['gracePeriodSeconds'];
 }
 
@@ -87,9 +87,9 @@ export function makeStrategy(
       if (status !== undefined) setOrDelete(object, 'status', fieldsOf(old)['status']);
       row.update?.(object, old);
     },
-    prepareForStatusUpdate(object, old) {
+    prepareForStatusUpdate(object, old, now) {
       keepAllBut(object, old, 'status');
-      row.statusUpdate?.(object, old);
+      row.statusUpdate?.(object, old, now);
     },
     ...(row.gracePeriodSeconds && { gracePeriodSeconds: row.gracePeriodSeconds }),
     validate: (object) => validator.validate(object),

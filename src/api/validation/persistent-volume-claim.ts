@@ -121,8 +121,9 @@ export function validateClaimUpdate(
         ...now.resources,
         requests: { ...now.resources.requests, storage: oldSize },
       };
-    if (before.volumeAttributesClassName === undefined || now.volumeAttributesClassName)
+    if (now.volumeAttributesClassName !== undefined)
       before.volumeAttributesClassName = now.volumeAttributesClassName;
+    else delete before.volumeAttributesClassName;
   }
   if (!equal(now, before))
     findings.forbidden(
@@ -136,6 +137,22 @@ export function validateClaimUpdate(
       findings.forbidden('spec.resources.requests.storage', 'field can not be less than status.capacity');
   }
   findings.immutable('volumeMode', claim.spec?.volumeMode, old.spec?.volumeMode);
+  validateAttributesClassUpdate(claim, old, findings);
+}
+
+/** A class that took effect can be replaced by another one, but there is no way back to none (KEP-3751). */
+function validateAttributesClassUpdate(
+  claim: PersistentVolumeClaim,
+  old: PersistentVolumeClaim,
+  findings: Findings,
+): void {
+  const wanted = claim.spec?.volumeAttributesClassName;
+  if (wanted === old.spec?.volumeAttributesClassName) return;
+  if (old.status?.currentVolumeAttributesClassName === undefined || wanted) return;
+  findings.forbidden(
+    'spec.volumeAttributesClassName',
+    `update to ${wanted === undefined ? 'nil' : 'empty string'} is forbidden when status.currentVolumeAttributesClassName is not nil`,
+  );
 }
 
 export function validateClaimStatusUpdate(claim: PersistentVolumeClaim, findings: Findings): void {

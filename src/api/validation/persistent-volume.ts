@@ -206,4 +206,6 @@ export function validatePersistentVolumeUpdate(
   findings.immutable('volumeMode', now.volumeMode, before.volumeMode);
   if (before.nodeAffinity !== undefined)
     findings.immutable('nodeAffinity', now.nodeAffinity, before.nodeAffinity);
+  if (before.volumeAttributesClassName !== undefined && now.volumeAttributesClassName === undefined)
+    findings.forbidden('spec.volumeAttributesClassName', 'update from non-nil value to nil is forbidden');
 }
