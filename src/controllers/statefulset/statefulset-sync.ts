@@ -167,8 +167,13 @@ export class StatefulSetSync {
     );
     const { name } = draft.metadata;
     if (this.#hasStaleClaim(ordinal, name)) return 'wait';
-    await this.#createClaims(ordinal, name);
     try {
+      const leaving = await this.#createClaims(ordinal, name);
+      if (leaving !== undefined) {
+        // When it has gone we are woken.
+        this.#failed('create', name, `pvc ${leaving} is being deleted`);
+        return 'wait';
+      }
       await this.#context.client.resource(resources.pods, namespace).create(draft);
       this.#event(
         'Normal',
@@ -178,11 +183,7 @@ export class StatefulSetSync {
     } catch (error) {
       // The cache is behind: the event of the pod that is there brings us back.
       if (isAlreadyExists(error) || isNamespaceTerminating(error)) return 'wait';
-      this.#event(
-        'Warning',
-        'FailedCreate',
-        `create Pod ${name} in StatefulSet ${set.metadata.name} failed error: ${messageOf(error)}`,
-      );
+      this.#failed('create', name, messageOf(error));
       throw error;
     }
     return ordered ? 'wait' : 'go on';
@@ -224,31 +225,38 @@ export class StatefulSetSync {
       this.#event('Normal', 'SuccessfulDelete', `${what} successful`);
     } catch (error) {
       if (isNotFound(error)) return;
-      this.#event('Warning', 'FailedDelete', `${what} failed error: ${messageOf(error)}`);
+      this.#failed('delete', name, messageOf(error));
       throw error;
     }
   }
 
   // ---- claims
 
-  /** A claim that is owned by an earlier pod of this name is about to go: the new pod must not take it. */
+  /**
+   * A claim that is owned by an earlier pod of this name is about to go: the new pod must not take it. Claims that are
+   * retained are meant to be taken.
+   */
   #hasStaleClaim(ordinal: number, podName: string): boolean {
-    return claimsFor(this.#set, ordinal).some(({ metadata }) => {
-      const claim = this.#context.cachedClaim(this.#set.metadata.namespace, metadata.name);
-      if (!claim) return false;
-      const ownedByPod = claim.metadata.ownerReferences?.some(
-        (ref) => ref.kind === 'Pod' && ref.name === podName,
-      );
-      return ownedByPod === true || claim.metadata.deletionTimestamp !== undefined;
-    });
+    if (this.#set.spec.persistentVolumeClaimRetentionPolicy?.whenScaled !== 'Delete') return false;
+    return claimsFor(this.#set, ordinal).some(({ metadata }) =>
+      this.#context
+        .cachedClaim(this.#set.metadata.namespace, metadata.name)
+        ?.metadata.ownerReferences?.some((ref) => ref.kind === 'Pod' && ref.name === podName),
+    );
   }
 
-  async #createClaims(ordinal: number, podName: string): Promise<void> {
+  /** Makes those that are missing; resolves with the name of one that is being deleted. */
+  async #createClaims(ordinal: number, podName: string): Promise<string | undefined> {
     const set = this.#set;
+    let leaving: string | undefined;
     const { namespace, name } = set.metadata;
     for (const draft of claimsFor(set, ordinal)) {
       const claimName = draft.metadata.name;
-      if (this.#context.cachedClaim(namespace, claimName)) continue;
+      const known = this.#context.cachedClaim(namespace, claimName);
+      if (known) {
+        if (known.metadata.deletionTimestamp !== undefined) leaving ??= claimName;
+        continue;
+      }
       const ownerReferences = claimOwners(set, undefined, false, undefined);
       try {
         await this.#context.client.resource(resources.persistentVolumeClaims, namespace).create({
@@ -270,6 +278,7 @@ export class StatefulSetSync {
         throw error;
       }
     }
+    return leaving;
   }
 
   /** Lets the pod's claims be owned as the retention policy wants it. */
@@ -322,6 +331,14 @@ export class StatefulSetSync {
       };
     if (sameValue(nonZero(set.status), nonZero(status))) return;
     await this.#context.client.resource(type, set.metadata.namespace).updateStatus({ ...set, status });
+  }
+
+  #failed(verb: 'create' | 'delete', podName: string, why: string): void {
+    this.#event(
+      'Warning',
+      verb === 'create' ? 'FailedCreate' : 'FailedDelete',
+      `${verb} Pod ${podName} in StatefulSet ${this.#set.metadata.name} failed error: ${why}`,
+    );
   }
 
   #event(kind: 'Normal' | 'Warning', reason: string, message: string): void {

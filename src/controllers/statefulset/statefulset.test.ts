@@ -194,3 +194,42 @@ test('ordinals may start elsewhere', async () => {
   await change({ ordinals: { start: 6 } });
   assert.deepEqual(log, ['+db-7', '-db-5']);
 });
+
+test('a pod does not take a claim that is being deleted, says so, and gets a new one', async () => {
+  const { cluster, client, log, change } = await setup(db({ replicas: 1 }));
+  await using _ = cluster;
+  const claims = client.resource(resources.persistentVolumeClaims, 'default');
+  await change({ replicas: 0 });
+  const claim = await claims.get('data-db-0');
+  await claims.update({ ...claim, metadata: { ...claim.metadata, finalizers: ['hold'] } });
+  await claims.delete('data-db-0');
+  await change({ replicas: 1 });
+  assert.deepEqual(log, []);
+  assert.ok(
+    (await cluster.events('db')).includes(
+      'FailedCreate: create Pod db-0 in StatefulSet db failed error: pvc data-db-0 is being deleted',
+    ),
+  );
+  const held = await claims.get('data-db-0');
+  await claims.update({ ...held, metadata: { ...held.metadata, finalizers: [] } });
+  await cluster.advance(3000);
+  assert.deepEqual(log, ['+db-0']);
+  assert.notEqual((await claims.get('data-db-0')).metadata.uid, claim.metadata.uid);
+});
+
+test('a claim that cannot be made is told, and so is the pod that waits for it', async () => {
+  const cluster = await startTestCluster(['statefulset-controller']);
+  await using _ = cluster;
+  cluster.api.intercept = (call) => {
+    if (call.verb === 'create' && call.resource.resource === 'persistentvolumeclaims')
+      throw new Error('exceeded quota');
+  };
+  await cluster.client.resource(resources.statefulSets, 'default').create(db({ replicas: 1 }));
+  assert.deepEqual(await cluster.events('db'), [
+    'FailedCreate: create Claim data-db-0 for Pod db-0 in StatefulSet db failed error: exceeded quota',
+    'FailedCreate: create Pod db-0 in StatefulSet db failed error: exceeded quota',
+  ]);
+  cluster.api.intercept = undefined;
+  await cluster.advance(3000);
+  assert.equal((await cluster.pods()).length, 1);
+});
