@@ -144,13 +144,13 @@ describe('proxies', () => {
     assert.equal(seen.headers['x-mine'], 'yes');
     assert.equal(seen.headers['authorization'], undefined);
     assert.equal(seen.headers['x-forwarded-uri'], `${base}/a%2Fb//c/`);
-    assert.match(seen.headers['x-forwarded-for'] ?? '', /^(::ffff:)?127\.0\.0\.1$/);
+    assert.match(seen.headers['x-forwarded-for'] ?? '', /^127\.0\.0\.1$/);
     const through = await c.fetch(`${base}/x`, {
       headers: { host: 'localhost:6443', 'x-forwarded-for': '192.0.2.9' },
     });
     const { headers } = JSON.parse(through.body) as { headers: Record<string, string> };
     assert.equal(headers['host'], 'localhost:6443');
-    assert.match(headers['x-forwarded-for'] ?? '', /^192\.0\.2\.9, .*127\.0\.0\.1$/);
+    assert.match(headers['x-forwarded-for'] ?? '', /^192\.0\.2\.9, 127\.0\.0\.1$/);
     const bare = await c.fetch(`${base}?x=1`);
     assert.deepEqual([bare.status, bare.headers.location], [301, `${base}/?x=1`]);
   });

@@ -58,7 +58,7 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
         http.end();
         return;
       }
-      const asked = hostHeader(http);
+      const asked = hostHeader(http) || hostOf(backend);
       const links = proxyLinks(prefix, hostOf(backend), asked);
       await proxyRequest(backends, http, {
         backend,
@@ -90,7 +90,7 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
         backend,
         method: upgrade.method,
         path: `${path === '' ? '/' : path}${query}`,
-        headers: { host: hostHeader(upgrade), 'x-forwarded-for': forwardedFor(upgrade) },
+        headers: { host: hostHeader(upgrade) || hostOf(backend), 'x-forwarded-for': forwardedFor(upgrade) },
         signal: context.signal,
         unreachable,
       });
@@ -119,5 +119,6 @@ function hostHeader({ headers }: Request): string {
 function forwardedFor({ headers, remoteAddress }: Request): string {
   const before = headers['x-forwarded-for'];
   const list = before === undefined ? [] : typeof before === 'string' ? [before] : [...before];
-  return [...list, remoteAddress].filter((part) => part !== '').join(', ');
+  // A dual-stack socket shows IPv4 in IPv6 clothes.
+  return [...list, remoteAddress.replace(/^::ffff:/, '')].filter((part) => part !== '').join(', ');
 }
