@@ -1,7 +1,7 @@
 // Visitors of a page: a few of them fetch it one time after the other, each time on a new connection, so that every
 // fetch finds its own way through the service, until they are told to stop.
 
-import { Agent, get } from 'node:http';
+import { get } from 'node:http';
 
 export interface Visits {
   readonly requests: number;
@@ -14,10 +14,10 @@ export interface Visits {
 /** A page that has not come after this time has not come. */
 const TIMEOUT_MS = 5000;
 
-/** Resolves with the body of an answer with status 200. */
-export function fetchPage(url: string, agent?: Agent): Promise<string> {
+/** Resolves with the body of an answer with status 200, which comes on a connection of its own. */
+export function fetchPage(url: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const request = get(url, { agent, timeout: TIMEOUT_MS }, (response) => {
+    const request = get(url, { agent: false, timeout: TIMEOUT_MS }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', reject);
@@ -37,7 +37,6 @@ export function startVisitors(
   count: number,
   kind: (page: string) => string,
 ): { stop(): Promise<Visits> } {
-  const agent = new Agent({ keepAlive: false });
   const failures = new Map<string, number>();
   const answers = new Map<string, number>();
   let requests = 0;
@@ -49,7 +48,7 @@ export function startVisitors(
     while (!stopped) {
       requests++;
       try {
-        add(answers, kind(await fetchPage(url, agent)));
+        add(answers, kind(await fetchPage(url)));
       } catch (error) {
         add(failures, (error as Error).message);
       }
@@ -60,7 +59,6 @@ export function startVisitors(
     async stop() {
       stopped = true;
       await visitors;
-      agent.destroy();
       return { requests, failures, answers };
     },
   };

@@ -59,7 +59,7 @@ export function traces(
     .filter((path) => existsSync(path));
   const tables = execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })
     .split('\n')
-    .filter((line) => line.split(' ').includes(instance));
+    .filter((line) => line.split(' ').some((word) => word === instance || word === `${instance}_services`));
   const links = readdirSync('/sys/class/net').filter((name) => {
     const master = join('/sys/class/net', name, 'master');
     return name === bridge || (existsSync(master) && basename(readlinkSync(master)) === bridge);
@@ -83,6 +83,8 @@ export function traces(
 export interface MachineCluster extends AsyncDisposable {
   readonly state: string;
   readonly kubeconfig: string;
+  /** What `up` is called with; for other commands that start the cluster. */
+  readonly options: readonly string[];
   /** `bulkhead up --detach` with this cluster's options. */
   up(...more: string[]): Promise<void>;
   /** A command on this cluster's state directory; fails the test when it fails. */
@@ -94,8 +96,8 @@ export async function machineCluster(network: number): Promise<MachineCluster> {
   const state = mkdtempSync(join(tmpdir(), 'bh-e2e-'));
   const options = [
     ...['--port', String(await freePort()), '--kubelet-port', String(await freePort())],
-    ...['--pod-cidr', `10.249.${network}.0/24`, '--kubeconfig', join(state, 'user.kubeconfig')],
-    ...['--node-name', 'machine'],
+    ...['--pod-cidr', `10.249.${network}.0/24`, '--service-cidr', `10.${150 + network}.0.0/16`],
+    ...['--kubeconfig', join(state, 'user.kubeconfig'), '--node-name', 'machine'],
   ];
   const call = async (...args: string[]): Promise<string> => {
     const { code, stdout, stderr } = await command(...args, '--state-dir', state);
@@ -105,6 +107,7 @@ export async function machineCluster(network: number): Promise<MachineCluster> {
   return {
     state,
     kubeconfig: join(state, 'admin.kubeconfig'),
+    options: [...options, '--state-dir', state],
     up: async (...more) => {
       await call('up', '--detach', ...options, ...more);
     },
