@@ -8,6 +8,7 @@ const benchmarks: Readonly<Record<string, () => Promise<{ run(): Promise<void> }
   store: () => import('./store/bench.ts'),
   apiserver: () => import('./apiserver/bench.ts'),
   runtime: () => import('./runtime/bench.ts'),
+  proxy: () => import('./proxy/bench.ts'),
   dns: () => import('./dns/bench.ts'),
   cluster: () => import('./cluster/bench.ts'),
 };

@@ -4,6 +4,7 @@
 // An endpoint counts once however many slices hold it (it moves between slices, and a slice may be late); slices of
 // host names, endpoints without an address and ports without a number are passed over.
 
+import { isIPv4 } from 'node:net';
 import type { Endpoint, EndpointSlice } from '../api/types/discovery-v1.ts';
 import { type Family, formatAddress, parseAddress } from '../component/index.ts';
 
@@ -26,11 +27,25 @@ export interface NodeTopology {
   readonly zone: string;
 }
 
+export interface NetworkAddress {
+  readonly family: Family;
+  /** In the canonical notation. */
+  readonly address: string;
+}
+
+/** Undefined when the text is no address. */
+export function readAddress(text: string | undefined): NetworkAddress | undefined {
+  if (text === undefined) return undefined;
+  // There is but one way to write an address of version 4.
+  if (isIPv4(text)) return { family: 4, address: text };
+  const address = parseAddress(text);
+  return address && { family: address.family, address: formatAddress(address) };
+}
+
 /** The canonical notation of an address of that family; undefined when the text is none. */
 export function addressOf(text: string | undefined, family?: Family): string | undefined {
-  const address = text === undefined ? undefined : parseAddress(text);
-  if (!address || (family !== undefined && address.family !== family)) return undefined;
-  return address.family === 4 ? text : formatAddress(address);
+  const read = readAddress(text);
+  return family === undefined || read?.family === family ? read?.address : undefined;
 }
 
 export function familyOf(slice: EndpointSlice): Family | undefined {

@@ -154,7 +154,7 @@ export class ConntrackCleaner {
         `-D -f ipv${family} -p udp --orig-dst ${destination} --orig-port-dst ${port} --reply-src ${replySource}\n`,
     );
     await this.#program(['conntrack', '-R', '-'], commands.join(''));
-    this.#options.metrics.conntrackDeleted.add(stale.length);
+    this.#options.metrics.conntrackDeleted.value += stale.length;
     this.#options.logger.debug({ flows: stale }, 'UDP flows to endpoints that are gone were ended');
   }
 

@@ -37,39 +37,51 @@ class Histogram {
   }
 }
 
+/** A single figure: counting costs an addition. */
 class Figure {
   readonly #name: string;
   readonly #help: string;
   readonly #type: 'counter' | 'gauge';
-  readonly #label: string | undefined;
-  readonly #values = new Map<string, number>();
+  value = 0;
 
-  constructor(type: 'counter' | 'gauge', name: string, help: string, label?: string) {
+  constructor(type: 'counter' | 'gauge', name: string, help: string) {
     this.#type = type;
     this.#name = name;
     this.#help = help;
-    this.#label = label;
-    if (label === undefined) this.#values.set('', 0);
-  }
-
-  get(label = ''): number {
-    return this.#values.get(label) ?? 0;
-  }
-
-  add(by = 1, label = ''): void {
-    this.#values.set(label, this.get(label) + by);
-  }
-
-  set(value: number, label = ''): void {
-    this.#values.set(label, value);
   }
 
   *lines(): Iterable<string> {
     const name = `kubeproxy_${this.#name}`;
     yield `# HELP ${name} ${this.#help}`;
     yield `# TYPE ${name} ${this.#type}`;
-    for (const [value, count] of this.#values)
-      yield `${name}${this.#label === undefined ? '' : `{${this.#label}="${value}"}`} ${count}`;
+    yield `${name} ${this.value}`;
+  }
+}
+
+/** A figure for each value of a label. */
+class LabelledFigure {
+  readonly #name: string;
+  readonly #help: string;
+  readonly #type: 'counter' | 'gauge';
+  readonly #label: string;
+  readonly #values = new Map<string, number>();
+
+  constructor(type: 'counter' | 'gauge', name: string, help: string, label: string) {
+    this.#type = type;
+    this.#name = name;
+    this.#help = help;
+    this.#label = label;
+  }
+
+  add(by: number, label: string): void {
+    this.#values.set(label, (this.#values.get(label) ?? 0) + by);
+  }
+
+  *lines(): Iterable<string> {
+    const name = `kubeproxy_${this.#name}`;
+    yield `# HELP ${name} ${this.#help}`;
+    yield `# TYPE ${name} ${this.#type}`;
+    for (const [value, count] of this.#values) yield `${name}{${this.#label}="${value}"} ${count}`;
   }
 }
 
@@ -147,7 +159,7 @@ export class ProxyMetrics {
     'sync_proxy_rules_nftables_cleanup_failures_total',
     'Removals of stale chains and sets that failed',
   );
-  readonly noLocalEndpoints = new Figure(
+  readonly noLocalEndpoints = new LabelledFigure(
     'gauge',
     'sync_proxy_rules_no_local_endpoints_total',
     'Frontends of services with a Local traffic policy and no local endpoints',
@@ -158,11 +170,11 @@ export class ProxyMetrics {
     'conntrack_reconciler_deleted_entries_total',
     'Conntrack entries deleted because they led to endpoints that are no more',
   );
-  readonly healthz = new Figure('counter', 'proxy_healthz_total', 'Answers of /healthz', 'code');
-  readonly livez = new Figure('counter', 'proxy_livez_total', 'Answers of /livez', 'code');
+  readonly healthz = new LabelledFigure('counter', 'proxy_healthz_total', 'Answers of /healthz', 'code');
+  readonly livez = new LabelledFigure('counter', 'proxy_livez_total', 'Answers of /livez', 'code');
 
   text(): string {
-    const all: readonly (Histogram | Figure)[] = Object.values(this);
+    const all: readonly (Histogram | Figure | LabelledFigure)[] = Object.values(this);
     return `${all.flatMap((figure) => [...figure.lines()]).join('\n')}\n`;
   }
 }

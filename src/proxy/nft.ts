@@ -51,30 +51,20 @@ export class Nft {
       );
   }
 
-  /** What the table holds; nothing when there is no such table. */
+  /** The names of what is in the table; none when there is no such table. */
   async contents(): Promise<TableContents> {
-    const { exitCode, stdout, stderr } = await this.#run([
-      '-j',
-      '-t',
-      'list',
-      'table',
-      'inet',
-      this.#options.table,
-    ]);
-    if (exitCode !== 0) {
-      const message = stderr.toString().trim();
-      if (/No such file or directory/.test(message)) return { chains: [], sets: [], maps: [] };
-      throw new NftError(`nft cannot list table ${this.#options.table}: ${message}`);
+    // Terse, and not as JSON, which has all elements in it however terse it is asked to be.
+    const script = 'list chains inet\nlist sets inet\nlist maps inet\n';
+    const { exitCode, stdout, stderr } = await this.#run(['-t', '-f', '-'], script);
+    if (exitCode !== 0) throw new NftError(`nft cannot list the inet tables: ${stderr.toString().trim()}`);
+    const names = { chain: [] as string[], set: [] as string[], map: [] as string[] };
+    let table = '';
+    for (const line of stdout.toString().split('\n')) {
+      table = line.match(/^table inet (\S+) \{/)?.[1] ?? table;
+      const [, kind, name] = line.match(/^\t(chain|set|map) (\S+) \{/) ?? [];
+      if (table === this.#options.table && name !== undefined) names[kind as keyof typeof names].push(name);
     }
-    const { nftables = [] } = JSON.parse(stdout.toString()) as {
-      readonly nftables?: readonly Readonly<Record<string, { readonly name?: unknown } | undefined>>[];
-    };
-    const names = (kind: string): string[] =>
-      nftables.flatMap((entry) => {
-        const name = entry[kind]?.name;
-        return typeof name === 'string' ? [name] : [];
-      });
-    return { chains: names('chain'), sets: names('set'), maps: names('map') };
+    return { chains: names.chain, sets: names.set, maps: names.map };
   }
 
   /** Calls back when somebody else changed the table, or may have. */

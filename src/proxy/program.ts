@@ -19,7 +19,9 @@ import {
   backendsOf,
   type Categories,
   categorize,
+  type NetworkAddress,
   type NodeTopology,
+  readAddress,
 } from './backends.ts';
 
 export type Protocol = 'tcp' | 'udp' | 'sctp';
@@ -81,9 +83,9 @@ export interface HealthCheck {
 
 export interface ServiceProgram {
   readonly frontends: readonly Frontend[];
-  readonly clusterIps: readonly { readonly family: Family; readonly address: string }[];
+  readonly clusterIps: readonly NetworkAddress[];
   /** Addresses of this node's endpoints, which may come to themselves. */
-  readonly hairpins: readonly { readonly family: Family; readonly address: string }[];
+  readonly hairpins: readonly NetworkAddress[];
   readonly datagrams: readonly DatagramPort[];
   readonly health: HealthCheck | undefined;
 }
@@ -115,15 +117,13 @@ export function programOf(
 ): ServiceProgram | undefined {
   const { spec = {} } = service;
   if (!isOurs(service.metadata) || spec.type === 'ExternalName') return undefined;
-  const clusterIps = (spec.clusterIPs?.length ? spec.clusterIPs : [spec.clusterIP]).flatMap((text) => {
-    const address = addressOf(text);
-    const family = address === undefined ? undefined : parseAddress(address)?.family;
-    return address === undefined || family === undefined ? [] : [{ family, address }];
-  });
+  const clusterIps = (spec.clusterIPs?.length ? spec.clusterIPs : [spec.clusterIP]).flatMap(
+    (text) => readAddress(text) ?? [],
+  );
   if (clusterIps.length === 0) return undefined;
   const frontends: Frontend[] = [];
   const datagrams: DatagramPort[] = [];
-  const hairpins = new Map<string, { readonly family: Family; readonly address: string }>();
+  const hairpins = new Map<string, NetworkAddress>();
   const localReady: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
   for (const clusterIp of clusterIps) {
     const { family } = clusterIp;

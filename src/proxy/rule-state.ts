@@ -62,6 +62,7 @@ export class RuleState {
   /** How many services want a member of a set. */
   readonly #members = new Map<string, number>();
   #differences = new Map<ElementMap, Map<string, Difference>>();
+  #recording = true;
 
   constructor(table: string, fixed: RulesetOptions) {
     this.#table = table;
@@ -193,23 +194,16 @@ export class RuleState {
   }
 
   #setMembers(before: ServiceProgram | undefined, after: ServiceProgram | undefined): void {
-    const members = (program: ServiceProgram | undefined): Map<string, ElementMap> => {
-      const found = new Map<string, ElementMap>();
-      for (const { family, address } of program?.clusterIps ?? [])
-        found.set(address, `cluster_ips_v${family}`);
-      for (const { family, address } of program?.hairpins ?? [])
-        found.set(`${address} . ${address}`, `hairpins_v${family}`);
-      return found;
-    };
-    const old = members(before);
-    const wanted = members(after);
+    const wanted = membersOf(after);
+    const old = membersOf(before);
     for (const [key, set] of wanted) {
-      if (old.delete(key)) continue;
+      if (old.some(([other]) => other === key)) continue;
       const count = this.#members.get(key) ?? 0;
       this.#members.set(key, count + 1);
       if (count === 0) this.#put(set, key, undefined, '');
     }
     for (const [key, set] of old) {
+      if (wanted.some(([other]) => other === key)) continue;
       const count = (this.#members.get(key) ?? 1) - 1;
       if (count > 0) this.#members.set(key, count);
       else {
@@ -220,6 +214,7 @@ export class RuleState {
   }
 
   #put(map: ElementMap, key: string, before: string | undefined, after: string | undefined): void {
+    if (!this.#recording) return;
     let elements = this.#differences.get(map);
     if (!elements) {
       elements = new Map();
@@ -260,8 +255,15 @@ export class RuleState {
     return { script: lines.join('\n'), elements };
   }
 
+  /** What the kernel holds is of no matter until everything() was committed. */
+  forgetDifferences(): void {
+    this.#recording = false;
+    this.#differences = new Map();
+  }
+
   /** The kernel holds what changes(), or everything(), said. */
   committed(full: boolean): void {
+    this.#recording = true;
     this.#differences = new Map();
     this.chains.committed(full);
   }
@@ -329,6 +331,19 @@ export class RuleState {
 function byAge(a: ServiceRank, b: ServiceRank): number {
   if (a.created !== b.created) return a.created < b.created ? -1 : 1;
   return a.key < b.key ? -1 : 1;
+}
+
+/** What a service puts into sets, each member once. */
+function membersOf(
+  program: ServiceProgram | undefined,
+): readonly (readonly [key: string, set: ElementMap])[] {
+  if (!program) return [];
+  return [
+    ...program.clusterIps.map(({ family, address }) => [address, `cluster_ips_v${family}`] as const),
+    ...program.hairpins.map(
+      ({ family, address }) => [`${address} . ${address}`, `hairpins_v${family}`] as const,
+    ),
+  ];
 }
 
 /** Endpoints that have numbers in a map; with affinity they are in the rules of a chain. */

@@ -5,6 +5,7 @@
 // Disposing it leaves the rules in place: connections stand, new ones go on being made, and the next start takes the
 // table over in one transaction. cleanup() takes them away.
 
+import type { KubeObject } from '../api/index.ts';
 import type { Node, Service } from '../api/types/core-v1.ts';
 import type { EndpointSlice } from '../api/types/discovery-v1.ts';
 import {
@@ -33,6 +34,7 @@ import { Nft, removeServiceProxyTraces, TABLE_NAME } from './nft.ts';
 import { isOurs, type ProgramContext, parseRanges, programOf, type ServiceProgram } from './program.ts';
 import { type Collision, RuleState, type ServiceRank } from './rule-state.ts';
 import { type Round, Synchronizer } from './synchronizer.ts';
+import { TimeSlice } from './time-slice.ts';
 
 export interface ServiceProxyOptions extends StartOptions {
   readonly client: Client;
@@ -97,8 +99,8 @@ class NftablesProxy implements ServiceProxy {
   /** When the changes happened that are to be programmed next, and those that are being programmed. */
   #triggers: number[] = [];
   #triggersUnderWay: number[] = [];
-  /** Who asked for a frontend that another service has, so that each is told once. */
-  readonly #collisions = new Map<string, string>();
+  /** By service, the frontends that it asked for and another one has, with that one: each is told once. */
+  readonly #collisions = new Map<string, ReadonlyMap<string, string>>();
   readonly #startedAt: number;
   #context: ProgramContext;
   #synchronizer: Synchronizer | undefined;
@@ -203,32 +205,36 @@ class NftablesProxy implements ServiceProxy {
   async #follow(synchronizer: Synchronizer): Promise<void> {
     const metrics = this.#metrics;
     const touch = (service: string, slice: boolean): void => {
-      (slice ? metrics.endpointChanges : metrics.serviceChanges).add();
-      (slice ? metrics.endpointChangesPending : metrics.serviceChangesPending).add();
-      metrics.lastQueued.set(this.#clock.now() / 1000);
+      (slice ? metrics.endpointChanges : metrics.serviceChanges).value++;
+      (slice ? metrics.endpointChangesPending : metrics.serviceChangesPending).value++;
+      metrics.lastQueued.value = this.#clock.now() / 1000;
       this.#health.queued();
       synchronizer.touch(service);
     };
+    // All that is there at the beginning comes in one call: it is looked at afterwards, a little at a time.
     this.#services.addHandler({
-      added: (service) => touch(keyOf(service), false),
+      added: (service, { initial }) => initial || touch(keyOf(service), false),
       updated: (service) => touch(keyOf(service), false),
       deleted: (service) => touch(keyOf(service), false),
     });
     const setSlice = (slice: EndpointSlice, present: boolean): void => {
       const owner = ownerOf(slice);
       if (owner === undefined) return;
-      const slices = this.#slicesOf.get(owner) ?? new Map<string, EndpointSlice>();
-      if (present) {
-        slices.set(keyOf(slice), slice);
+      let slices = this.#slicesOf.get(owner);
+      if (!slices) {
+        slices = new Map();
         this.#slicesOf.set(owner, slices);
-      } else {
+      }
+      if (present) slices.set(keyOf(slice), slice);
+      else {
         slices.delete(keyOf(slice));
         if (slices.size === 0) this.#slicesOf.delete(owner);
       }
       touch(owner, true);
     };
     this.#slices.addHandler({
-      added: (slice) => {
+      added: (slice, { initial }) => {
+        if (initial) return;
         this.#sawTrigger(slice, undefined);
         setSlice(slice, true);
       },
@@ -245,6 +251,19 @@ class NftablesProxy implements ServiceProxy {
       deleted: () => this.#setContext({ zone: '', nodeAddresses: [] }),
     });
     await Promise.all([this.#services.synced, this.#slices.synced, this.#node.synced]);
+    await this.#each(this.#services, (service) => touch(keyOf(service), false));
+    await this.#each(this.#slices, (slice) => setSlice(slice, true));
+  }
+
+  /** Calls back for all that is there, as it is at that moment, and lets others have their turn. */
+  async #each<T extends KubeObject>({ lister }: Informer<T>, look: (object: T) => void): Promise<void> {
+    const turn = new TimeSlice(this.#clock);
+    for (const { metadata } of lister.list()) {
+      const object = lister.find(metadata.namespace, metadata.name);
+      if (object) look(object);
+      if (turn.over) await turn.pause();
+      if (this.#stopped) return;
+    }
   }
 
   #sawTrigger(slice: EndpointSlice, old: EndpointSlice | undefined): void {
@@ -289,26 +308,27 @@ class NftablesProxy implements ServiceProxy {
     this.#triggers = [];
   }
 
-  #roundDone({ services, collisions, full }: Round): void {
+  async #roundDone({ services, collisions, full }: Round): Promise<void> {
     const metrics = this.#metrics;
     const now = this.#clock.now();
     for (const time of this.#triggersUnderWay) metrics.programming.observe(Math.max(0, now - time) / 1000);
     this.#triggersUnderWay = [];
     this.#health.updated();
     if (this.#synchronizer?.waiting === 0) {
-      metrics.endpointChangesPending.set(0);
-      metrics.serviceChangesPending.set(0);
+      metrics.endpointChangesPending.value = 0;
+      metrics.serviceChangesPending.value = 0;
     } else this.#health.queued();
     let stale = full;
+    const turn = new TimeSlice(this.#clock);
     for (const [service, { before, after }] of services) {
       this.#serviceHealth.set(service, after?.health);
       this.#countUnreachable(before, -1);
       this.#countUnreachable(after, 1);
       stale ||= leavesStaleFlows(before, after);
-      this.#forgetCollisions(service, collisions);
+      this.#tellCollisions(service, collisions.get(service) ?? []);
+      if (turn.over) await turn.pause();
     }
     if (stale) this.#conntrack?.request();
-    for (const collision of collisions) this.#tellCollision(collision);
   }
 
   #countUnreachable(program: ServiceProgram | undefined, by: number): void {
@@ -319,23 +339,26 @@ class NftablesProxy implements ServiceProxy {
     }
   }
 
-  #forgetCollisions(service: string, current: readonly Collision[]): void {
-    for (const [id] of this.#collisions) {
-      if (!id.startsWith(`${service} `)) continue;
-      if (!current.some((collision) => collisionId(collision) === id)) this.#collisions.delete(id);
+  #tellCollisions(service: string, collisions: readonly Collision[]): void {
+    const told = this.#collisions.get(service);
+    if (collisions.length === 0) {
+      if (told) this.#collisions.delete(service);
+      return;
     }
-  }
-
-  #tellCollision(collision: Collision): void {
-    const { service, owner, frontend } = collision;
-    const id = collisionId(collision);
-    if (this.#collisions.get(id) === owner) return;
-    this.#collisions.set(id, owner);
-    const where =
-      frontend.address === '' ? `node port ${frontend.port}` : `${frontend.address} port ${frontend.port}`;
-    const message = `${where}/${frontend.protocol.toUpperCase()} belongs to Service ${owner}, which is older: connections go there`;
-    this.#logger.warn({ service, owner, frontend }, 'two services ask for the same address and port');
-    this.#warn(service, 'FrontendConflict', message);
+    this.#collisions.set(
+      service,
+      new Map(collisions.map(({ owner, frontend }) => [placeOf(frontend), owner])),
+    );
+    for (const { owner, frontend } of collisions) {
+      const where = placeOf(frontend);
+      if (told?.get(where) === owner) continue;
+      this.#logger.warn({ service, owner, where }, 'two services ask for the same address and port');
+      this.#warn(
+        service,
+        'FrontendConflict',
+        `${where} belongs to Service ${owner}, which is older: connections go there`,
+      );
+    }
   }
 
   #healthPortFailed(service: string, port: number, error: unknown): void {
@@ -385,8 +408,9 @@ class NftablesProxy implements ServiceProxy {
   }
 }
 
-function collisionId({ service, frontend: { address, protocol, port } }: Collision): string {
-  return `${service} ${address} ${protocol} ${port}`;
+/** A frontend as people write it: 203.0.113.1 port 80/TCP. */
+function placeOf({ address, port, protocol }: Collision['frontend']): string {
+  return `${address === '' ? 'node port' : `${address} port`} ${port}/${protocol.toUpperCase()}`;
 }
 
 /** Starts the service proxy; resolves when the rules for all services are in place. What an earlier run left is taken over. */

@@ -22,7 +22,8 @@ export interface Round {
     string,
     { readonly before: ServiceProgram | undefined; readonly after: ServiceProgram | undefined }
   >;
-  readonly collisions: readonly Collision[];
+  /** By service. */
+  readonly collisions: ReadonlyMap<string, readonly Collision[]>;
   readonly full: boolean;
   /** Whether anything was committed to the kernel. */
   readonly committed: boolean;
@@ -45,7 +46,7 @@ export interface SynchronizerOptions {
   /** Called when a round begins to take what has changed. */
   started(): void;
   /** Called after each round whose transaction, if it needed one, succeeded. */
-  done(round: Round): void;
+  done(round: Round): Promise<void>;
 }
 
 /** Rounds follow one another without a pause until there were this many... */
@@ -174,7 +175,7 @@ export class Synchronizer {
         committed();
       } catch (error) {
         if (signal.aborted) return;
-        metrics.syncFailures.add();
+        metrics.syncFailures.value++;
         this.#failure = error instanceof Error ? error.message : String(error);
         this.#extent = extent === 'everything' ? 'replace' : 'everything';
         const wait = extent === 'replace' ? this.#retry.next() : 0;
@@ -205,12 +206,14 @@ export class Synchronizer {
     const { state, nft, clock, metrics, done, started } = this.#options;
     const begun = clock.monotonic();
     started();
+    const full = extent !== 'changes';
+    // What is written whole needs no differences.
+    if (full) state.forgetDifferences();
     const services = new Map<
       string,
       { before: ServiceProgram | undefined; after: ServiceProgram | undefined }
     >();
     const collisions = await this.#look(services);
-    const full = extent !== 'changes';
     const changes = full ? undefined : state.changes(clock.monotonic());
     if (full) await nft.apply(await this.#script(extent));
     else if (changes) await nft.apply(changes.script);
@@ -221,8 +224,8 @@ export class Synchronizer {
       metrics.sync.observe(seconds);
       (full ? metrics.fullSync : metrics.partialSync).observe(seconds);
     }
-    metrics.lastSync.set(clock.now() / 1000);
-    done({ services, collisions, full, committed });
+    metrics.lastSync.value = clock.now() / 1000;
+    await done({ services, collisions, full, committed });
     if (full) {
       await this.#sweep();
       this.#resync?.cancel();
@@ -234,7 +237,7 @@ export class Synchronizer {
   /** Works out what the services that changed are to be. */
   async #look(
     services: Map<string, { before: ServiceProgram | undefined; after: ServiceProgram | undefined }>,
-  ): Promise<Collision[]> {
+  ): Promise<ReadonlyMap<string, readonly Collision[]>> {
     const { state, describe, clock, logger } = this.#options;
     const collisions = new Map<string, readonly Collision[]>();
     const slice = new TimeSlice(clock);
@@ -257,7 +260,7 @@ export class Synchronizer {
         if (this.#stop.signal.aborted) break;
       }
     }
-    return [...collisions.values()].flat();
+    return collisions;
   }
 
   async #script(extent: Extent): Promise<Uint8Array> {
@@ -282,7 +285,7 @@ export class Synchronizer {
       const lines = state.sweep(await nft.contents());
       if (lines.length > 0) await nft.apply(`${lines.join('\n')}\n`);
     } catch (error) {
-      metrics.cleanupFailures.add();
+      metrics.cleanupFailures.value++;
       logger.warn({ err: error }, 'stale chains and sets in the table of services could not be removed');
     }
   }
