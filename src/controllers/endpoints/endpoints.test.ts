@@ -244,6 +244,51 @@ test('a pod without the named port is in a slice without ports, and on a node th
   await api.delete('b', { gracePeriodSeconds: 0 });
 });
 
+test('of fifteen hundred pods one changes: one slice and the Endpoints are written', async () => {
+  const { cluster, api, client, services } = await setup(web({ selector: { app: 'nothing yet' } }));
+  await using _ = cluster;
+  const containers = [
+    { name: 'c', ports: [{ name: 'http', containerPort: 8080, protocol: 'TCP' as const }] },
+  ];
+  const status = (i: number, ready: boolean): Pod['status'] => ({
+    phase: 'Running',
+    podIP: `10.1.${i >> 8}.${i & 255}`,
+    podIPs: [{ ip: `10.1.${i >> 8}.${i & 255}` }],
+    conditions: [{ type: 'Ready', status: ready ? 'True' : 'False' }],
+  });
+  for (let i = 0; i < 1500; i++) {
+    const pod = await api.create({
+      metadata: { name: `p${i}`, labels: { app: 'web' } },
+      spec: { nodeName: 'n1', containers },
+    });
+    await api.updateStatus({ ...pod, status: status(i, true) });
+  }
+  const service = await services.get('web');
+  await services.update({ ...service, spec: { ...service.spec, selector: { app: 'web' } } });
+  await cluster.settle();
+  const slices = client.resource(resources.endpointSlices, 'default');
+  const sizes = (await slices.list()).items.map(({ endpoints }) => endpoints?.length ?? 0);
+  assert.equal(
+    sizes.reduce((a, b) => a + b, 0),
+    1500,
+  );
+  assert.ok(sizes.length <= 17, `${sizes.length} slices`);
+  const before = cluster.api.calls.length;
+  await api.updateStatus({ ...(await api.get('p700')), status: status(700, false) });
+  await cluster.settle();
+  const writes = cluster.api.calls
+    .slice(before)
+    .filter((call) => /^(create|update|patch|delete) /.test(call));
+  assert.deepEqual(
+    writes.map((call) => call.replace(/web-\w+$/, 'web-…')),
+    [
+      'update pods/status default/p700',
+      'update endpointslices default/web-…',
+      'update endpoints default/web',
+    ],
+  );
+});
+
 test('Endpoints hold a thousand addresses, ready ones first', () => {
   const service = web() as unknown as Service;
   const pods = Array.from({ length: 1200 }, (_, i) => ({
