@@ -10,15 +10,15 @@ import { startPodNetwork } from '../network/index.ts';
 import { type ImageStore, openImageStore, type RegistryConfig } from '../runtime/embedded/images/index.ts';
 import { createCgroupManager, startEmbeddedRuntime } from '../runtime/embedded/index.ts';
 import { nodeUser } from './identities.ts';
-import { dnsAddress, firstAddress } from './machine.ts';
 import { startNodeServices } from './node-services.ts';
+import { dnsAddress, rangesOf } from './ranges.ts';
 import type { ClusterPaths, ClusterSettings } from './state.ts';
 
 export interface MachineNodeOptions {
   readonly paths: ClusterPaths;
   readonly settings: ClusterSettings;
-  /** The node's own; its agent listens there. */
-  readonly address: string;
+  /** The node's own, one of each IP version that pods have; its agent listens at the first. */
+  readonly addresses: readonly string[];
   /** In process, as a user. */
   readonly client: (as: UserInfo) => Client;
   /** Where Services of type LoadBalancer get their addresses; empty: they share the machine's own. */
@@ -30,8 +30,8 @@ export interface MachineNodeOptions {
     readonly clientAuthorities: string;
   };
   readonly registries: readonly RegistryConfig[];
-  /** Called when the host answers at the bridge's address, where its pods reach it. */
-  readonly onNetwork: (gateway: string) => Promise<void>;
+  /** Called when the host answers at the bridge's addresses, where its pods reach it. */
+  readonly onNetwork: () => Promise<void>;
   readonly logger: Logger;
 }
 
@@ -47,6 +47,7 @@ const STOP_SECONDS = 10;
 
 export async function startMachineNode(options: MachineNodeOptions): Promise<MachineNode> {
   const { paths, settings, logger } = options;
+  const podCidrs = rangesOf(settings.podCidr);
   const stack = new AsyncDisposableStack();
   try {
     const [host, images] = await Promise.all([
@@ -66,7 +67,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
     stack.use(images);
     const [network, cgroups] = await Promise.all([
       startPodNetwork({
-        podCidrs: [settings.podCidr],
+        podCidrs,
         stateDirectory: paths.network,
         bridge: settings.bridge,
         table: settings.instance,
@@ -77,7 +78,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
     ]);
     stack.use(network);
     await network.ready;
-    await options.onNetwork(firstAddress(settings.podCidr));
+    await options.onNetwork();
     const services = stack.use(
       await startNodeServices({
         paths,
@@ -104,7 +105,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
       await startKubelet({
         client: options.client(nodeUser(settings.nodeName)),
         nodeName: settings.nodeName,
-        nodeIPs: [options.address],
+        nodeIPs: options.addresses,
         runtime,
         images,
         host: await createLinuxHost({
@@ -115,10 +116,10 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
           imagesDirectory: paths.images,
           clock: systemClock,
         }),
-        server: { address: options.address, ...options.kubelet },
-        clusterDNS: [dnsAddress(settings.serviceCidr)],
+        server: { address: options.addresses[0]!, ...options.kubelet },
+        clusterDNS: rangesOf(settings.serviceCidr).map(dnsAddress),
         clusterDomain: settings.clusterDomain,
-        podCidrs: [settings.podCidr],
+        podCidrs,
         cgroupRoot: `/${settings.instance}`,
         logger,
       }),

@@ -10,7 +10,7 @@ import type { HostOperations } from '../host/index.ts';
 import { startLocalPathProvisioner } from '../provisioner/index.ts';
 import { startServiceProxy } from '../proxy/index.ts';
 import { CLUSTER_DNS, LOAD_BALANCERS, PROVISIONER, SERVICE_PROXY } from './identities.ts';
-import { dnsAddress, firstAddress } from './machine.ts';
+import { dnsAddress, firstAddress, rangesOf } from './ranges.ts';
 import { refuseSharedRange } from './service-range.ts';
 import type { ClusterPaths, ClusterSettings } from './state.ts';
 
@@ -40,8 +40,10 @@ export const proxyTable = ({ instance }: Pick<ClusterSettings, 'instance'>): str
 export async function startNodeServices(options: NodeServicesOptions): Promise<NodeServices> {
   const { paths, settings, client, host, logger } = options;
   const { nodeName, clusterDomain } = settings;
-  const gateway = firstAddress(settings.podCidr);
-  await refuseSharedRange(host, proxyTable(settings), settings.serviceCidr);
+  const podCidrs = rangesOf(settings.podCidr);
+  const serviceCidrs = rangesOf(settings.serviceCidr);
+  const gateways = podCidrs.map(firstAddress);
+  for (const range of serviceCidrs) await refuseSharedRange(host, proxyTable(settings), range);
   await using stack = new AsyncDisposableStack();
   const proxy = stack.use(
     await startServiceProxy({
@@ -49,17 +51,17 @@ export async function startNodeServices(options: NodeServicesOptions): Promise<N
       nodeName,
       host,
       table: proxyTable(settings),
-      podCidrs: [settings.podCidr],
-      healthBindAddress: `${gateway}:${PROXY_HEALTH_PORT}`,
+      podCidrs,
+      healthBindAddress: `${bracketed(gateways[0]!)}:${PROXY_HEALTH_PORT}`,
       logger,
     }),
   );
   const dnsClient = client(CLUSTER_DNS);
-  const dns = stack.use(await startDns(options, dnsClient, gateway));
+  const dns = stack.use(await startDns(options, dnsClient, gateways));
   const published = stack.use(
     await publishDns({
       client: dnsClient,
-      clusterIP: dnsAddress(settings.serviceCidr),
+      clusterIP: serviceCidrs.map(dnsAddress),
       nodeName,
       addresses: dns.addresses,
       ...(dns.http === undefined ? {} : { metricsPort: dns.http.port }),
@@ -97,17 +99,21 @@ export async function startNodeServices(options: NodeServicesOptions): Promise<N
 }
 
 /** At the usual port, or at another where the machine has a name server on all addresses: the Service tells which. */
-async function startDns(options: NodeServicesOptions, client: Client, gateway: string): Promise<ClusterDns> {
+async function startDns(
+  options: NodeServicesOptions,
+  client: Client,
+  gateways: readonly string[],
+): Promise<ClusterDns> {
   const { settings, logger } = options;
   const start = (port: number): Promise<ClusterDns> =>
     startClusterDns({
       client,
       nodeName: settings.nodeName,
-      listen: [{ address: gateway, port }],
+      listen: gateways.map((address) => ({ address, port })),
       clusterDomain: settings.clusterDomain,
-      reverseRanges: [settings.podCidr, settings.serviceCidr],
+      reverseRanges: [...rangesOf(settings.podCidr), ...rangesOf(settings.serviceCidr)],
       resolvConf: '/etc/resolv.conf',
-      http: { address: gateway, port: 0 },
+      http: { address: gateways[0]!, port: 0 },
       logger,
     });
   try {
@@ -115,9 +121,11 @@ async function startDns(options: NodeServicesOptions, client: Client, gateway: s
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
     logger.info(
-      { component: 'dns', address: gateway },
+      { component: 'dns', addresses: gateways },
       'port 53 is taken by another name server; using another',
     );
     return start(0);
   }
 }
+
+const bracketed = (address: string): string => (address.includes(':') ? `[${address}]` : address);

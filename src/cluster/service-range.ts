@@ -23,7 +23,7 @@ export async function refuseSharedRange(
   for (const { table } of await listed(host, ['tables'])) {
     if (table?.family !== 'inet' || table.name === ownTable || !/^bulkhead\w*_services$/.test(table.name))
       continue;
-    for (const { set } of await listed(host, ['set', 'inet', table.name, 'services_v4'])) {
+    for (const { set } of await listed(host, ['set', 'inet', table.name, `services_v${wanted.family}`])) {
       const taken = (set?.elem ?? []).flatMap((element) => rangeOf(element) ?? []);
       const clash = taken.find((range) => overlap(range, wanted));
       if (clash !== undefined)

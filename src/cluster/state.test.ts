@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { isInterfaceName, isIpv4Cidr, isNodeName } from './machine.ts';
+import { isInterfaceName, isNodeName } from './machine.ts';
 import { portProblem } from './preflight.ts';
+import { dnsAddress, rangesOf, rangesProblem, sameFamilies } from './ranges.ts';
 import { removeEverything } from './reset.ts';
 import {
   type ClusterPaths,
@@ -120,21 +121,32 @@ describe('before a start', () => {
     ]);
   });
 
-  it('ranges are taken only when they are ones', () => {
-    for (const good of ['10.244.0.0/24', '10.0.0.0/8', '192.168.128.0/17'])
-      assert.ok(isIpv4Cidr(good, 28), good);
+  it('ranges are taken only when they are ones, at most one of each version', () => {
+    for (const good of [
+      '10.244.0.0/24',
+      '10.0.0.0/8',
+      'fd00:1::/64',
+      '192.168.128.0/17,fd00::/112',
+      'fd00::/64,10.0.0.0/16',
+    ])
+      assert.equal(rangesProblem(good), undefined, good);
     for (const bad of [
       '10.244.0.1/24',
       '10.244.0.0',
       '10.244.0.0/29',
       '300.0.0.0/8',
-      'fd00::/64',
+      'fd00::/24',
       '10.0.0.0/7',
       '',
       '0x0a.0.0.0/8',
+      '10.0.0.0/16,10.1.0.0/16',
+      '10.0.0.0/16,',
     ]) {
-      assert.ok(!isIpv4Cidr(bad, 28), bad);
+      assert.notEqual(rangesProblem(bad), undefined, bad);
     }
+    assert.ok(sameFamilies(rangesOf('10.0.0.0/16,fd00::/64'), rangesOf('10.1.0.0/16,fd01::/112')));
+    assert.ok(!sameFamilies(rangesOf('10.0.0.0/16'), rangesOf('fd00::/64')));
+    assert.deepEqual(['10.96.0.0/16', 'fd00::/112'].map(dnsAddress), ['10.96.0.10', 'fd00::a']);
   });
 
   it('a taken port is told with the option that chooses another', async () => {

@@ -26,16 +26,10 @@ import {
   mergeKubeconfig,
   renderKubeconfig,
 } from './kubeconfig.ts';
-import {
-  defaultNodeName,
-  firstAddress,
-  isInterfaceName,
-  isIpv4Cidr,
-  isNodeName,
-  machineAddress,
-} from './machine.ts';
+import { defaultNodeName, isInterfaceName, isNodeName, machineAddress } from './machine.ts';
 import { type MachineNode, startMachineNode } from './machine-node.ts';
 import { containerProblems, PreflightError, type Problem, portProblem } from './preflight.ts';
+import { familyOf, firstAddress, rangesOf, rangesProblem, sameFamilies } from './ranges.ts';
 import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
 import {
   CLUSTER_NAME,
@@ -133,19 +127,24 @@ export async function startOnMachine(
 
     alone = true;
 
-    // A machine without an IPv4 network is reached by its pods at the bridge.
-    const address = simulated
-      ? '127.0.0.1'
-      : (machineAddress([settings.bridge, 'veth', 'docker', 'br-']) ?? firstAddress(settings.podCidr));
-    const serviceAddress = firstAddress(settings.serviceCidr);
+    const serviceCidrs = rangesOf(settings.serviceCidr);
+    const podCidrs = rangesOf(settings.podCidr);
+    const gateways = podCidrs.map(firstAddress);
+    // A machine without a network of that version is reached by its pods at the bridge.
+    const addresses = podCidrs.map((range, i) =>
+      simulated
+        ? '127.0.0.1'
+        : (machineAddress(familyOf(range), [settings.bridge, 'veth', 'docker', 'br-']) ?? gateways[i]!),
+    );
+    const address = addresses[0]!;
     const [certificates, store] = await Promise.all([
       clusterCertificates({
         directory: paths.pki,
         names: {
-          hosts: [
-            ...new Set([address, firstAddress(settings.podCidr), options.address, settings.nodeName]),
-          ].filter((host) => host !== '0.0.0.0' && host !== '::'),
-          serviceAddress,
+          hosts: [...new Set([...addresses, ...gateways, options.address, settings.nodeName])].filter(
+            (host) => host !== '0.0.0.0' && host !== '::',
+          ),
+          serviceAddress: firstAddress(serviceCidrs[0]!),
           clusterDomain: settings.clusterDomain,
         },
         now: startedAt,
@@ -163,11 +162,8 @@ export async function startOnMachine(
         store,
         certificates,
         listen: { host: options.address, port: options.port },
-        ...advertised(
-          options.address,
-          simulated ? undefined : { address, gateway: firstAddress(settings.podCidr) },
-        ),
-        serviceCidrs: [settings.serviceCidr],
+        ...advertised(options.address, simulated ? undefined : { address, gateway: gateways[0]! }),
+        serviceCidrs,
         clusterDomain: settings.clusterDomain,
         logger,
       }),
@@ -197,7 +193,7 @@ export async function startOnMachine(
             certificates,
             settings,
             options,
-            address,
+            addresses,
             logger,
             stack,
             machine.handlers,
@@ -266,14 +262,15 @@ async function checkMachine(options: UpOptions, simulated: boolean): Promise<voi
   problems.push(await portProblem(options.address, options.port, '--port', 'API server'));
   if (!simulated)
     problems.push(await portProblem('127.0.0.1', options.kubeletPort, '--kubelet-port', 'node agent'));
-  for (const [option, cidr, longest] of [
-    ['--pod-cidr', options.podCidr, 28],
-    ['--service-cidr', options.serviceCidr, 28],
+  for (const [option, cidr, example] of [
+    ['--pod-cidr', options.podCidr, '10.244.0.0/24,fd00:10:244::/64'],
+    ['--service-cidr', options.serviceCidr, '10.96.0.0/16,fd00:10:96::/112'],
   ] as const) {
-    if (cidr === undefined || isIpv4Cidr(cidr, longest)) continue;
+    const problem = cidr === undefined ? undefined : rangesProblem(cidr);
+    if (problem === undefined) continue;
     problems.push({
-      what: `${option} ${cidr} is no range that can be used`,
-      remedy: `Give one like 10.244.0.0/24: IPv4, host bits zero, from /8 to /${longest}.`,
+      what: `${option} ${cidr} cannot be used: ${problem}`,
+      remedy: `Give one range, or one of each IP version, the primary one first: ${example}.`,
     });
   }
   if (options.nodeName !== undefined && !isNodeName(options.nodeName))
@@ -299,11 +296,20 @@ function settingsFor(options: UpOptions, simulated: boolean): Promise<ClusterSet
     bridge: options.bridge,
   } as const;
   const { instance, bridge } = instanceName(options.paths.state);
+  const podCidr = options.podCidr ?? '10.244.0.0/24';
+  const serviceCidr = options.serviceCidr ?? '10.96.0.0/16';
+  if (!sameFamilies(rangesOf(podCidr), rangesOf(serviceCidr)))
+    throw new PreflightError([
+      {
+        what: `the pod ranges (${podCidr}) and the service ranges (${serviceCidr}) are not of the same IP versions`,
+        remedy: 'Give --pod-cidr and --service-cidr with the same versions in the same order.',
+      },
+    ]);
   const wanted: ClusterSettings = {
     format: FORMAT,
     mode: given.mode,
-    podCidr: options.podCidr ?? '10.244.0.0/24',
-    serviceCidr: options.serviceCidr ?? '10.96.0.0/16',
+    podCidr,
+    serviceCidr,
     clusterDomain: 'cluster.local',
     nodeName: options.nodeName ?? defaultNodeName(),
     bridge: options.bridge ?? bridge,
@@ -345,7 +351,7 @@ async function startThisMachine(
   certificates: ClusterCertificates,
   settings: ClusterSettings,
   options: UpOptions,
-  address: string,
+  addresses: readonly string[],
   logger: Logger,
   stack: AsyncDisposableStack,
   handlers: Record<string, ControlHandler>,
@@ -354,16 +360,19 @@ async function startThisMachine(
     await startMachineNode({
       paths: options.paths,
       settings,
-      address,
+      addresses,
       client: plane.client,
       loadBalancerRanges: options.loadBalancerRanges,
       kubelet: {
         port: options.kubeletPort,
         clientAuthorities: certificates.ca.certificate,
-        ...(await certificates.kubeletServer(settings.nodeName, [address])),
+        ...(await certificates.kubeletServer(settings.nodeName, addresses)),
       },
       registries: options.insecureRegistries.map((host) => ({ host, plainHttp: true })),
-      onNetwork: (gateway) => openToPods(plane, options.address, gateway),
+      onNetwork: async () => {
+        for (const range of rangesOf(settings.podCidr))
+          await openToPods(plane, options.address, firstAddress(range));
+      },
       logger,
     }),
   );

@@ -70,6 +70,14 @@ test('$patch: delete and replace, on objects and in lists', () => {
     containers({ name: 'c' }),
   );
   assert.deepEqual(
+    apply(
+      containers({ name: 'a' }),
+      containers({ name: 'c', image: '1' }, { name: 'c', image: '2' }, { $patch: 'replace' }),
+    ),
+    containers({ name: 'c', image: '1' }, { name: 'c', image: '2' }),
+    'what replaces the list is not merged with itself',
+  );
+  assert.deepEqual(
     apply({ spec: { nodeName: 'n', hostNetwork: true } }, { spec: { $patch: 'replace', nodeName: 'm' } }),
     { spec: { nodeName: 'm' } },
   );

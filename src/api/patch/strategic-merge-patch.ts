@@ -282,7 +282,8 @@ function applyItemDirectives(
         throw mergeFailure(`unknown patch type: ${goText(order)} in map: ${goText(item)}`);
     }
   }
-  if (replace) return { base: [], items };
+  // As they are: two of one key (addresses of a node) both stay.
+  if (replace) return { base: items, items: [] };
   const base =
     gone.size === 0
       ? current

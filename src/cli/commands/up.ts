@@ -45,12 +45,12 @@ export const upOptions = {
   'pod-cidr': {
     type: 'string',
     value: 'CIDR',
-    description: 'the range of pod addresses (default: 10.244.0.0/24)',
+    description: 'the range of pod addresses, or one of each IP version: A,B (default: 10.244.0.0/24)',
   },
   'service-cidr': {
     type: 'string',
     value: 'CIDR',
-    description: 'the range of service addresses (default: 10.96.0.0/16)',
+    description: 'the range of service addresses, or one of each IP version (default: 10.96.0.0/16)',
   },
   bridge: {
     type: 'string',
