@@ -4,6 +4,7 @@
 // - At most `concurrency` reconciles are under way, never two for one key.
 // - Every key taken is given back (done), whatever reconcile() does.
 // - A failed reconcile comes again, later and later; a successful one starts from the shortest delay next time.
+// - Reconciles that find all they need in memory do not keep the process from anything else for long.
 // - No reconcile starts before `ready` has resolved, nor after disposing has begun; disposing waits for those
 //   under way, whose signal is aborted.
 
@@ -11,6 +12,9 @@ import { isConflict, isNotFound } from '../api/index.ts';
 import type { Clock, Logger, Running } from '../component/index.ts';
 import type { RateLimiter } from './rate-limit.ts';
 import { WorkQueue, type WorkQueueMetrics } from './work-queue.ts';
+
+/** After so many ms of keys taken one after the other, timers and sockets get their turn. */
+const TURN_MS = 10;
 
 export interface ReconcileResult {
   /** Look at the key again this much later, though nothing failed. */
@@ -60,9 +64,18 @@ export function startController<K = string>(options: ControllerOptions<K>): Runn
     stopped.then(() => false),
   ]);
 
+  // Promises alone never let the event loop go on; a queue that is always full would be all that happens.
+  let turn = performance.now();
+  const giveWay = async (): Promise<void> => {
+    if (performance.now() - turn < TURN_MS) return;
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    turn = performance.now();
+  };
+
   const work = async (): Promise<void> => {
     if (!(await begin)) return;
     for (;;) {
+      await giveWay();
       const key = await queue.take();
       if (key === undefined || stop.signal.aborted) return;
       try {

@@ -7,7 +7,7 @@
 // - Everything is derived from the objects; a crash between any two writes leaves a state that the next look finishes.
 // - Nothing waits for a resync: a claim is looked at when something appears that it may wait for.
 
-import { claimClass, volumeAnnotations, volumeClass } from '../../api/index.ts';
+import { volumeAnnotations, volumeClass } from '../../api/index.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '../../api/types/core-v1.ts';
 import type { StorageClass } from '../../api/types/storage-v1.ts';
 import {
@@ -24,17 +24,17 @@ import { BindingWrites } from './binding-writes.ts';
 import {
   claimKeyOf,
   claimsByVolume,
-  freeVolumesByClass,
   podsByClaim,
   volumesByClaim,
   waitingClaimsByClass,
 } from './claim-indexes.ts';
 import { type ClaimSyncContext, syncClaim } from './claim-sync.ts';
+import { FreeVolumes, freeVolumesByKind } from './free-volumes.ts';
 import { LatestCache } from './latest-cache.ts';
 import { syncVolume, type VolumeSyncContext } from './volume-sync.ts';
 
-/** What is to be looked at; a claim's key has a slash of its own. */
-type Key = `claim ${string}` | `volume ${string}`;
+/** What is to be looked at; of a class: all claims of it that wait. */
+type Key = `claim ${string}` | `volume ${string}` | `class ${string}`;
 
 export function startVolumeBinder(context: ControllerContext): Running {
   const { client, clock, logger } = context;
@@ -43,7 +43,6 @@ export function startVolumeBinder(context: ControllerContext): Running {
   const classes = client.informers.informer(resources.storageClasses);
   const pods = client.informers.informer(resources.pods);
   const byClaim = volumes.index(volumesByClaim);
-  const free = volumes.index(freeVolumesByClass);
   const byVolume = claims.index(claimsByVolume);
   const waiting = claims.index(waitingClaimsByClass);
   const recorder = createEventRecorder({ client, component: 'persistentvolume-controller', clock, logger });
@@ -68,10 +67,8 @@ export function startVolumeBinder(context: ControllerContext): Running {
     events,
     writes,
     volume: (name) => latestVolumes.get(name),
-    *candidates(claim) {
-      for (const volume of byClaim.get(keyOf(claim))) yield latestVolumes.latest(volume);
-      for (const volume of free.get(claimClass(claim))) yield latestVolumes.latest(volume);
-    },
+    given: (key) => byClaim.list(key).map((volume) => latestVolumes.latest(volume)),
+    free: new FreeVolumes(volumes.index(freeVolumesByKind), (volume) => latestVolumes.latest(volume)),
     classes: classes.lister,
     pods: pods.index(podsByClaim),
   };
@@ -89,6 +86,10 @@ export function startVolumeBinder(context: ControllerContext): Running {
     if (key.startsWith('volume ')) {
       const volume = latestVolumes.get(name);
       if (volume) await syncVolume(volumeContext, volume);
+      return undefined;
+    }
+    if (key.startsWith('class ')) {
+      for (const claim of waiting.get(name)) enqueueClaim(keyOf(claim));
       return undefined;
     }
     const claim = latestClaims.get(name);
@@ -119,12 +120,16 @@ export function startVolumeBinder(context: ControllerContext): Running {
     },
   });
 
+  /** However many volumes come, the claims are woken once for all that came meanwhile. */
+  const wakeClass = (name: string): void => {
+    if (waiting.count(name) > 0) controller.queue.add(`class ${name}`);
+  };
   /** Claims that may have waited for this state of the volume. */
   const wakeClaims = (volume: PersistentVolume): void => {
     for (const claim of byVolume.get(volume.metadata.name))
       if (!isBound(claim) || volume.spec.claimRef?.uid !== claim.metadata.uid) enqueueClaim(keyOf(claim));
     if (volume.spec.claimRef) enqueueClaim(claimKeyOf(volume.spec.claimRef));
-    else for (const claim of waiting.get(volumeClass(volume))) enqueueClaim(keyOf(claim));
+    else wakeClass(volumeClass(volume));
   };
   const volumeChanged = (volume: PersistentVolume): void => {
     enqueueVolume(volume.metadata.name);
@@ -140,9 +145,9 @@ export function startVolumeBinder(context: ControllerContext): Running {
   });
 
   const classChanged = (storageClass: StorageClass): void => {
-    for (const claim of waiting.get(storageClass.metadata.name)) enqueueClaim(keyOf(claim));
+    wakeClass(storageClass.metadata.name);
     // It may be the default class that claims without one wait for.
-    for (const claim of waiting.get('')) enqueueClaim(keyOf(claim));
+    wakeClass('');
   };
   classes.addHandler({ added: classChanged, updated: classChanged });
 

@@ -1,7 +1,7 @@
 // Index functions over claims, volumes and pods that the controllers of storage share, and who uses a claim. The same
 // function means the same index in a shared informer.
 
-import { claimClass, claimNameOf, isPodTerminal, volumeClass } from '../../api/index.ts';
+import { claimClass, claimNameOf, isPodTerminal } from '../../api/index.ts';
 import type {
   ObjectReference,
   PersistentVolume,
@@ -17,11 +17,6 @@ export function claimKeyOf(reference: ObjectReference): string {
 
 export function volumesByClaim(volume: PersistentVolume): readonly string[] {
   return volume.spec.claimRef ? [claimKeyOf(volume.spec.claimRef)] : [];
-}
-
-/** Volumes that nobody has claimed, by class. */
-export function freeVolumesByClass(volume: PersistentVolume): readonly string[] {
-  return volume.spec.claimRef ? [] : [volumeClass(volume)];
 }
 
 export function claimsByVolume(claim: PersistentVolumeClaim): readonly string[] {

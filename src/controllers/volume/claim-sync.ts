@@ -12,7 +12,6 @@ import {
   isDelayedBinding,
   isNotFound,
   isVolumeBoundToClaim,
-  notFound,
   volumeAnnotations,
   volumeClass,
   volumeModesMatch,
@@ -31,6 +30,7 @@ import { messageOf } from '../pods/pod-control.ts';
 import type { BinderEvents } from './binder-events.ts';
 import type { BindingWrites, ClaimPhase } from './binding-writes.ts';
 import { claimKeyOf, unscheduledPods } from './claim-indexes.ts';
+import type { FreeVolumes } from './free-volumes.ts';
 import { driverFor, isInTree } from './migrated-plugins.ts';
 
 const type = resources.persistentVolumeClaims;
@@ -41,8 +41,9 @@ export interface ClaimSyncContext {
   readonly events: BinderEvents;
   readonly writes: BindingWrites;
   readonly volume: (name: string) => PersistentVolume | undefined;
-  /** The volumes that might serve the claim: free ones of its class, and those that point to it. */
-  readonly candidates: (claim: PersistentVolumeClaim) => Iterable<PersistentVolume>;
+  /** Volumes that point to the claim, by its key. */
+  readonly given: (key: string) => readonly PersistentVolume[];
+  readonly free: FreeVolumes;
   readonly classes: {
     get(name: string): StorageClass | undefined;
     values(): Iterable<StorageClass>;
@@ -86,7 +87,7 @@ async function syncUnbound(context: ClaimSyncContext, claim: PersistentVolumeCla
   const name = claimClass(claim);
   const storageClass = name === '' ? undefined : classes.get(name);
   const delayed = isDelayedBinding(storageClass);
-  const volume = findVolumeToBind(claim, context.candidates(claim), { delayBinding: delayed });
+  const volume = volumeFor(context, claim, delayed);
   if (volume) {
     await writes.bind(volume, claim);
     return;
@@ -105,6 +106,17 @@ async function syncUnbound(context: ClaimSyncContext, claim: PersistentVolumeCla
       'no persistent volumes available for this claim and no storage class is set',
     );
   await writes.setClaimPhase(claim, 'Pending');
+}
+
+/** The one given to it, or, when the scheduler does not choose, the best free one. */
+function volumeFor(
+  { given, free }: ClaimSyncContext,
+  claim: PersistentVolumeClaim,
+  delayBinding: boolean,
+): PersistentVolume | undefined {
+  const own = findVolumeToBind(claim, given(keyOf(claim)), { delayBinding });
+  if (own || delayBinding) return own;
+  return free.best(claim, (volume) => findVolumeToBind(claim, [volume], { delayBinding }) !== undefined);
 }
 
 function waitingFor(pods: readonly Pod[]): [reason: string, message: string] {
@@ -139,8 +151,8 @@ async function provision(
   storageClass: StorageClass | undefined,
 ): Promise<void> {
   if (!storageClass) {
-    const missing = notFound({ group: 'storage.k8s.io', name: 'storageclass' }, className);
-    events.say(claim, 'Warning', 'ProvisioningFailed', missing.message);
+    const message = `storageclass.storage.k8s.io "${className}" not found`;
+    events.say(claim, 'Warning', 'ProvisioningFailed', message);
     return;
   }
   const driver = driverFor(storageClass.provisioner);
