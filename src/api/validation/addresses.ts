@@ -2,6 +2,7 @@
 // fields the canonical form only (RFC 5952). After apimachinery's util/validation/ip.go.
 
 import { isIP, isIPv4, isIPv6 } from 'node:net';
+import { formatAddress, parseAddress } from '../../component/index.ts';
 import { goQuote } from '../errors.ts';
 import type { Findings } from './findings.ts';
 
@@ -45,18 +46,8 @@ function isMapped(address: string): boolean {
 
 /** RFC 5952: lower case, no leading zeros, the longest run of zero groups (two or more) written `::`. */
 export function canonicalAddress(address: string): string {
-  if (isIPv4(address)) return address;
-  const parts = partsOf(address);
-  let best = { start: -1, length: 1 };
-  for (let i = 0; i < parts.length; i++) {
-    let length = 0;
-    while (parts[i + length] === 0) length++;
-    if (length > best.length) best = { start: i, length };
-    if (length > 0) i += length - 1;
-  }
-  const text = (list: readonly number[]) => list.map((part) => part.toString(16)).join(':');
-  if (best.start < 0) return text(parts);
-  return `${text(parts.slice(0, best.start))}::${text(parts.slice(best.start + best.length))}`;
+  const parsed = parseAddress(address);
+  return parsed === undefined ? address : formatAddress(parsed);
 }
 
 const leadingZero = /(^|\.)0[0-9]/;
