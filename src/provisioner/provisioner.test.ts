@@ -7,9 +7,11 @@ import { createClient, resources } from '../client/index.ts';
 import { settle } from '../client/testing/eventually.ts';
 import { FakeApi } from '../client/testing/fake-api.ts';
 import { ManualClock, type Running } from '../component/index.ts';
+import { simulatedDirectories } from './directories.ts';
 import { ensureDefaultStorageClass } from './index.ts';
 import { startSimulatedProvisioner } from './local-path.ts';
 import { FINALIZER, LOCAL_PATH_PROVISIONER } from './names.ts';
+import { startProvisioner } from './provisioner.ts';
 
 type ClaimSpec = PersistentVolumeClaim['spec'];
 
@@ -86,8 +88,6 @@ async function setup(nodes: readonly string[] = ['n1']) {
 async function onNodes(client: ReturnType<typeof createClient>, names: readonly string[]) {
   const removed: string[] = [];
   const running: Running[] = [];
-  const { startProvisioner } = await import('./provisioner.ts');
-  const { simulatedDirectories } = await import('./directories.ts');
   for (const nodeName of names)
     running.push(
       startProvisioner({
@@ -243,6 +243,32 @@ test('a released volume is deleted with what it stands for, on its own node', as
   assert.deepEqual(await events(name!), [
     `VolumeDeleted: Deleted /on/n2/pvc-${claim.metadata.uid}_default_data of volume ${name}`,
   ]);
+});
+
+test('stopping does not wait for a directory that takes long to delete', async () => {
+  const { client, claims, draft, volumeNames, phase, volumes } = await setup();
+  await using _client = client;
+  let begun = false;
+  const running = startProvisioner({
+    client,
+    provisionerName: LOCAL_PATH_PROVISIONER,
+    nodeName: 'n1',
+    directories: {
+      ...simulatedDirectories('/slow'),
+      remove() {
+        begun = true;
+        return new Promise(() => {});
+      },
+    },
+    clock: client.clock,
+    logger: client.logger,
+  });
+  await claims.create(draft('data'));
+  const [name] = await volumeNames();
+  await phase(name!, 'Released');
+  assert.ok(begun);
+  await running[Symbol.asyncDispose]();
+  assert.equal((await volumes.get(name!)).metadata.deletionTimestamp, undefined);
 });
 
 test('a volume that is to be retained loses our finalizer and nothing else', async () => {

@@ -106,7 +106,7 @@ class Provisioner implements Running {
       logger,
       concurrency: CONCURRENCY,
       ready: synced,
-      reconcile: (key) => this.#reconcile(key),
+      reconcile: (key, signal) => this.#reconcile(key, signal),
     });
     this.#follow();
     this.ready = synced.then(() => this.#reportLeftovers(logger));
@@ -194,11 +194,11 @@ class Provisioner implements Running {
     return first;
   }
 
-  async #reconcile(key: Key): Promise<ReconcileResult | undefined> {
+  async #reconcile(key: Key, signal: AbortSignal): Promise<ReconcileResult | undefined> {
     const name = key.slice(key.indexOf(' ') + 1);
     if (key.startsWith('volume ')) {
       const volume = this.#volumes.lister.get(name);
-      if (volume && this.#isOurs(volume)) await this.#syncVolume(volume);
+      if (volume && this.#isOurs(volume)) await this.#syncVolume(volume, signal);
       return undefined;
     }
     const claim = this.#claims.lister.get(name);
@@ -324,7 +324,7 @@ class Provisioner implements Running {
 
   // ---- deleting
 
-  async #syncVolume(volume: PersistentVolume): Promise<void> {
+  async #syncVolume(volume: PersistentVolume, signal: AbortSignal): Promise<void> {
     if (!this.#isHere(volume)) {
       this.#tellOfMissingNode(volume);
       return;
@@ -340,18 +340,20 @@ class Provisioner implements Running {
     // One that nobody claims and that a user deletes goes with all that it stands for, as its policy says.
     const unclaimed = status.phase === 'Available' && leaving;
     if ((status.phase !== 'Released' && !unclaimed) || (leaving && !held)) return;
-    await this.#delete(volume);
+    await this.#delete(volume, signal);
   }
 
-  async #delete(volume: PersistentVolume): Promise<void> {
+  async #delete(volume: PersistentVolume, signal: AbortSignal): Promise<void> {
     const { client, directories } = this.#options;
     const { name, uid } = volume.metadata;
     const path = volume.spec.local?.path;
     try {
       if (path === undefined)
         throw new Error(`volume ${name} says that it was made by us, but it has no spec.local.path`);
-      await directories.remove(name, path);
+      // A tree may be huge, and whoever stops us does not wait for it: the next start goes on.
+      await unlessAborted(directories.remove(name, path), signal);
     } catch (error) {
+      if (signal.aborted) throw error;
       this.#recorder.event(
         referenceTo(volumesType, volume),
         'Warning',
@@ -433,6 +435,17 @@ function placeOn(node: Node): Placement {
   const hostname = node.metadata.labels?.[HOSTNAME_LABEL];
   if (hostname !== undefined) return { kind: 'here', hostname };
   return { kind: 'refused', why: `node "${node.metadata.name}" has no label ${HOSTNAME_LABEL}` };
+}
+
+async function unlessAborted<R>(work: Promise<R>, signal: AbortSignal): Promise<R> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
 }
 
 function sameLabels(a: Node, b: Node): boolean {
