@@ -185,7 +185,7 @@ function wantedService({ metricsPort }: PublishDnsOptions, clusterIPs: readonly 
     { name: 'dns-tcp', protocol: 'TCP', port: 53, targetPort: 53 },
   ];
   if (metricsPort !== undefined)
-    ports.push({ name: 'metrics', protocol: 'TCP', port: 9153, targetPort: metricsPort });
+    ports.push({ name: 'metrics', protocol: 'TCP', port: 9153, targetPort: 9153 });
   return {
     metadata: {
       name: NAME,

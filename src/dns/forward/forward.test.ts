@@ -6,14 +6,17 @@ import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { eventually } from '../../client/testing/eventually.ts';
-import { type Clock, systemClock } from '../../component/index.ts';
+import { type Clock, ManualClock, silentLogger, systemClock } from '../../component/index.ts';
 import { FLAG, RCODE, TYPE } from '../message/constants.ts';
 import { decodeMessage } from '../message/decode.ts';
 import { encodeQuery } from '../message/encode.ts';
 import { parseName } from '../message/name.ts';
 import { cnameRecord, formatRecord } from '../message/record.ts';
-import { exchangeUdp, lines, startDnsFixture } from '../testing/dns-fixture.ts';
+import { DnsMetrics } from '../metrics.ts';
+import { exchangeUdp, lines, startDnsFixture, udpClient } from '../testing/dns-fixture.ts';
 import { addressOf, bomb, denial, honest, startFakeUpstream } from '../testing/fake-upstream.ts';
+import { Forwarder } from './forwarder.ts';
+import { UpstreamSet } from './upstream-set.ts';
 
 /** The system's clock, set forward by hand: for what lasts seconds. */
 class AheadClock implements Clock {
@@ -281,6 +284,70 @@ test('stub domains have resolvers of their own, the closest one counts', async (
     ['example', '10.3.0.1'],
   ] as const)
     assert.deepEqual(await dns.ask(name, 'A'), ['NOERROR', `${name}. 30 IN A ${address}`]);
+});
+
+test('beyond a thousand questions under way more are refused, and none is forgotten', async () => {
+  const gates: (() => void)[] = [];
+  let open = false;
+  await using upstream = await startFakeUpstream(async ({ name }) => {
+    if (!open) await new Promise<void>((resolve) => gates.push(resolve));
+    return { answers: [addressOf(name, '192.0.2.1')] };
+  });
+  // Time stands still, so that nobody's patience ends.
+  await using dns = await startDnsFixture({ upstreams: [upstream.address], clock: new ManualClock() });
+  const codes = new Map<number, number>();
+  await using client = await udpClient(dns.port, (packet) => {
+    const code = packet[3]! & 15;
+    codes.set(code, (codes.get(code) ?? 0) + 1);
+  });
+  const refused = (): number => codes.get(RCODE.REFUSED) ?? 0;
+  for (let i = 0; i < 1200; i += 100) {
+    for (let j = i; j < i + 100; j++) client.send(encodeQuery(j, parseName(`x${j}.example`), TYPE.A));
+    await eventually('they are asked or refused', () => upstream.asked.length + refused() >= i + 100);
+  }
+  assert.equal(refused(), 200);
+  open = true;
+  // Not all at once: so many answers would not find room at this client.
+  for (let answered = 100; answered <= 1000; answered += 100) {
+    for (const resolve of gates.splice(0, 100)) resolve();
+    await eventually('they are answered', () => codes.get(RCODE.NOERROR) === answered, 20_000);
+  }
+  assert.deepEqual(await dns.ask('x1150.example', 'A'), ['NOERROR', 'x1150.example. 30 IN A 192.0.2.1']);
+  assert.match(dns.dns.metrics(), /\ncoredns_forward_max_concurrent_rejects_total 200\n/);
+});
+
+test('when resolv.conf changes the new resolvers are asked, also for what was known', async () => {
+  await using one = await startFakeUpstream(({ name }) => ({ answers: [addressOf(name, '192.0.2.1')] }));
+  await using two = await startFakeUpstream(({ name }) => ({ answers: [addressOf(name, '192.0.2.2')] }));
+  const set = new Map([
+    ['one', one],
+    ['two', two],
+  ]);
+  let now = 'one';
+  const metrics = new DnsMetrics();
+  using upstreams = new UpstreamSet({
+    clock: systemClock,
+    logger: silentLogger,
+    metrics,
+    random: Math.random,
+    policy: 'random',
+  });
+  const forwarder = new Forwarder({
+    clock: systemClock,
+    logger: silentLogger,
+    metrics,
+    upstreamsFor: () => upstreams,
+  });
+  const query = { name: parseName('a.example'), type: TYPE.A, dnssecOk: false, checkingDisabled: false };
+  for (now of ['one', 'two']) {
+    assert.equal(upstreams.replace([{ address: '127.0.0.1', port: set.get(now)!.port }]), true);
+    forwarder.clear();
+    assert.equal(forwarder.cached(query), undefined);
+    await forwarder.resolve(query);
+    assert.notEqual(forwarder.cached(query), undefined);
+    assert.equal(set.get(now)!.asked.length, 1);
+  }
+  assert.equal(upstreams.replace([{ address: '127.0.0.1', port: two.port }]), false);
 });
 
 test('options that make no sense are refused with what is wrong', async () => {

@@ -50,6 +50,8 @@ export class Forwarder {
   readonly #success: BoundedCache<ForwardResult>;
   readonly #denial: BoundedCache<ForwardResult>;
   readonly #pending = new Map<string, Promise<ForwardResult>>();
+  /** Grows when all answers are forgotten, so that those on their way are not kept either. */
+  #generation = 0;
   #concurrent = 0;
   #waiting = 0;
   #lastLog = Number.NEGATIVE_INFINITY;
@@ -111,21 +113,26 @@ export class Forwarder {
 
   /** Forgets all answers, because other upstreams may see other names. */
   clear(): void {
+    this.#generation++;
     this.#success.clear();
     this.#denial.clear();
+    // Whoever asks from now on asks the new upstreams; those who wait have the answer of the old ones.
+    this.#pending.clear();
   }
 
   #begin(key: string, query: UpstreamQuery): Promise<ForwardResult> {
     this.#concurrent++;
-    const asking = this.#ask(query)
+    const generation = this.#generation;
+    const asking: Promise<ForwardResult> = this.#ask(query)
       .then((result) => {
+        if (generation !== this.#generation) return result;
         const cache = isDenial(result.answer) ? this.#denial : this.#success;
         if (result.until > result.since) cache.set(key, result, result.answer.body.length + ENTRY_BYTES);
         return result;
       })
       .finally(() => {
         this.#concurrent--;
-        this.#pending.delete(key);
+        if (this.#pending.get(key) === asking) this.#pending.delete(key);
       });
     this.#pending.set(key, asking);
     return asking;
@@ -135,7 +142,7 @@ export class Forwarder {
     const { clock, metrics, upstreamsFor } = this.#options;
     const set = upstreamsFor(query.name);
     if (set === undefined || set.size === 0) {
-      this.#log(query, 'no upstream resolver is configured');
+      this.#log(query, 'there is no upstream resolver to ask');
       return this.#failure(query, RCODE.SERVFAIL);
     }
     const deadline = clock.monotonic() + DEADLINE_MS;

@@ -51,6 +51,7 @@ export class LoopGuard implements Disposable {
     if (this.#disposed) return;
     if (this.#isOwn(upstream.label)) {
       this.#exclude(set, upstream, 'it is this very server');
+      // Nothing will change that.
       return;
     }
     const name = parseName(`${randomBytes(8).toString('hex')}.${randomBytes(8).toString('hex')}`);
@@ -74,9 +75,11 @@ export class LoopGuard implements Disposable {
   caught(name: WireName): boolean {
     const probe = this.#probes.get(name);
     if (probe === undefined) return false;
-    if (!probe.seen)
+    if (!probe.seen) {
+      probe.seen = true;
       this.#exclude(probe.set, probe.upstream, 'it sends what it is asked back to this server');
-    probe.seen = true;
+      this.#recheckLater(probe.set, probe.upstream);
+    }
     return true;
   }
 
@@ -100,6 +103,9 @@ export class LoopGuard implements Disposable {
         { upstream: upstream.label },
         `the upstream resolver is in a loop: ${why}. It is not asked; name another one, or mend resolv.conf`,
       );
+  }
+
+  #recheckLater(set: UpstreamSet, upstream: Upstream): void {
     const timer = this.#options.clock.setTimer(
       RECHECK_MS,
       () => {

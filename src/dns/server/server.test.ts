@@ -1,7 +1,6 @@
 // The server's edge: hostile packets over UDP, slow and greedy clients over TCP, starting and stopping.
 
 import assert from 'node:assert/strict';
-import { createSocket } from 'node:dgram';
 import { connect, type Socket } from 'node:net';
 import { after, before, test } from 'node:test';
 import { createClient } from '../../client/index.ts';
@@ -22,6 +21,7 @@ import {
   HTTP_PORT,
   lines,
   startDnsFixture,
+  udpClient,
 } from '../testing/dns-fixture.ts';
 import { startFakeUpstream } from '../testing/fake-upstream.ts';
 import { mutated, randomBytes, randomMessage, sequence } from '../testing/random-messages.ts';
@@ -52,14 +52,12 @@ test('hostile packets are answered with a code or not at all, and the server goe
   timeout: 60_000,
 }, async () => {
   const random = sequence(5);
-  const socket = createSocket('udp4');
   let answered = 0;
-  socket.on('message', (bytes) => {
+  await using client = await udpClient(fixture.port, (bytes) => {
     answered++;
     // Whatever comes back is a DNS message and an answer.
     assert.notEqual(decodeMessage(bytes).flags & FLAG.QR, 0);
   });
-  await new Promise<void>((resolve) => socket.connect(fixture.port, '127.0.0.1', resolve));
   for (let i = 0; i < 20_000; i++) {
     const kind = random(5);
     const packet =
@@ -70,27 +68,23 @@ test('hostile packets are answered with a code or not at all, and the server goe
           : kind === 2
             ? encodeMessage({ ...randomMessage(random), flags: 0, opcode: 0 })
             : mutated(random, query);
-    socket.send(packet);
+    client.send(packet);
     if (i % 200 === 0) assert.deepEqual(await fixture.ask(NAME, 'A'), WEB);
   }
   assert.ok(answered > 1000);
-  socket.close();
   assert.deepEqual(await fixture.ask(NAME, 'A'), WEB);
 });
 
 test('answers sent as queries, and packets without a header, get silence', async () => {
-  const socket = createSocket('udp4');
   const seen: number[] = [];
-  socket.on('message', (bytes) => seen.push(bytes.readUInt16BE(0)));
-  await new Promise<void>((resolve) => socket.connect(fixture.port, '127.0.0.1', resolve));
+  await using client = await udpClient(fixture.port, (bytes) => seen.push(bytes.readUInt16BE(0)));
   for (const packet of [changed(2, 0x84), changed(2, 0xff), Buffer.alloc(0), query.subarray(0, 11)])
-    socket.send(packet);
+    client.send(packet);
   const last = Buffer.from(query);
   last.writeUInt16BE(0x9999, 0);
-  socket.send(last);
+  client.send(last);
   await eventually('the last is answered', () => seen.includes(0x9999));
   assert.deepEqual(seen, [0x9999]);
-  socket.close();
 });
 
 test('what cannot be answered is told by its code', async () => {
@@ -168,9 +162,14 @@ test('a long answer is cut at what the client takes, and whole over TCP', async 
 
 // ---- TCP ----
 
-async function connected(
-  port = fixture.port,
-): Promise<{ socket: Socket; received: () => Buffer[]; closed: () => boolean }> {
+interface TcpClient extends AsyncDisposable {
+  readonly socket: Socket;
+  /** Whole messages, without their lengths. */
+  received(): Buffer[];
+  closed(): boolean;
+}
+
+async function connected(port = fixture.port): Promise<TcpClient> {
   const socket = connect(port, '127.0.0.1');
   let bytes = Buffer.alloc(0);
   let closed = false;
@@ -193,12 +192,16 @@ async function connected(
       return messages;
     },
     closed: () => closed,
+    async [Symbol.asyncDispose]() {
+      socket.destroy();
+    },
   };
 }
 
 test('many queries on one connection, in pieces of any size, are all answered', async () => {
   const random = sequence(6);
-  const { socket, received } = await connected();
+  await using client = await connected();
+  const { socket, received } = client;
   const all = Buffer.concat(
     Array.from({ length: 500 }, (_, id) => framed(encodeQuery(id, parseName(NAME), TYPE.A))),
   );
@@ -210,18 +213,19 @@ test('many queries on one connection, in pieces of any size, are all answered', 
   }
   await eventually('all are answered', () => received().length === 500);
   assert.deepEqual(new Set(received().map((bytes) => bytes.readUInt16BE(0))).size, 500);
-  socket.destroy();
 });
 
 test('a client that ends its side still has its answers, then the end', async () => {
-  const { socket, received, closed } = await connected();
+  await using client = await connected();
+  const { socket, received, closed } = client;
   socket.end(Buffer.concat([framed(query), framed(query)]));
   await eventually('the connection ends', closed);
   assert.equal(received().length, 2);
 });
 
 test('what is no DNS ends the connection', async () => {
-  const { socket, closed } = await connected();
+  await using client = await connected();
+  const { socket, closed } = client;
   socket.write(Buffer.from('0003474554', 'hex'));
   await eventually('it is closed', closed);
 });
@@ -233,7 +237,8 @@ test('a quick answer overtakes a slow one on the same connection', async () => {
     return { rcode: RCODE.NXDOMAIN };
   });
   await using dns = await startDnsFixture({ upstreams: [upstream.address] });
-  const { socket, received } = await connected(dns.port);
+  await using client = await connected(dns.port);
+  const { socket, received } = client;
   socket.write(
     Buffer.concat([
       framed(encodeQuery(1, parseName('slow.example'), 1)),
@@ -244,7 +249,6 @@ test('a quick answer overtakes a slow one on the same connection', async () => {
   assert.equal(received()[0]!.readUInt16BE(0), 2);
   gate.resolve();
   await eventually('the first is answered', () => received().length === 2);
-  socket.destroy();
 });
 
 test('connections that do nothing, drip or do not read are closed; there is a limit to those of one address', async () => {
@@ -263,11 +267,11 @@ test('connections that do nothing, drip or do not read are closed; there is a li
       },
     },
   });
-  const idle = await connected(listener.port);
-  const dripping = await connected(listener.port);
+  await using idle = await connected(listener.port);
+  await using dripping = await connected(listener.port);
   const drip = setInterval(() => dripping.socket.write(Buffer.from([0])), 50);
   dripping.socket.write(Buffer.from('ffff', 'hex'));
-  const greedy = await connected(listener.port);
+  await using greedy = await connected(listener.port);
   greedy.socket.pause();
   const questions = Buffer.concat(Array.from({ length: 2000 }, () => framed(query)));
   greedy.socket.write(questions);
@@ -350,20 +354,17 @@ test('UDP and TCP share a port that is chosen, and a taken one is an error that 
 test('stopping under load closes all and throws nothing', async () => {
   await using upstream = await startFakeUpstream(() => []);
   const dns = await startDnsFixture({ upstreams: [upstream.address] });
-  const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.connect(dns.port, '127.0.0.1', resolve));
-  socket.on('error', () => {});
-  const { socket: tcp, closed } = await connected(dns.port);
+  await using client = await udpClient(dns.port, () => {});
+  await using tcp = await connected(dns.port);
   for (let i = 0; i < 200; i++) {
     const packet = encodeQuery(i, parseName(i % 2 === 0 ? `x${i}.example` : NAME), TYPE.A);
-    socket.send(packet);
-    tcp.write(framed(packet));
+    client.send(packet);
+    tcp.socket.write(framed(packet));
   }
   await eventually('some are under way', () => upstream.asked.length > 10);
   await dns[Symbol.asyncDispose]();
-  await eventually('connections are closed', closed);
-  for (let i = 0; i < 10; i++) socket.send(query);
-  socket.close();
+  await eventually('connections are closed', tcp.closed);
+  for (let i = 0; i < 10; i++) client.send(query);
   await using after = await startDnsFixture({ listen: [{ address: '127.0.0.1', port: dns.port }] });
   assert.equal(after.port, dns.port);
 });

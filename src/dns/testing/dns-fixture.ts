@@ -145,6 +145,23 @@ async function exchangeTcp(port: number, packet: Buffer, timeoutMs = 8000): Prom
   }
 }
 
+/** A socket that speaks to that port only, for tests that send more than one packet. */
+export interface UdpClient extends AsyncDisposable {
+  send(packet: Buffer): void;
+}
+
+export async function udpClient(port: number, received: (packet: Buffer) => void): Promise<UdpClient> {
+  const socket = createSocket('udp4');
+  // What is refused while a server is stopped is for the test to see by what it does not receive.
+  socket.on('error', () => {});
+  socket.on('message', received);
+  await new Promise<void>((resolve) => socket.connect(port, '127.0.0.1', resolve));
+  return {
+    send: (packet) => socket.send(packet, () => {}),
+    [Symbol.asyncDispose]: () => new Promise<void>((resolve) => socket.close(resolve)),
+  };
+}
+
 /** Behind its length, as on TCP. */
 export function framed(packet: Buffer): Buffer {
   const length = Buffer.alloc(2);

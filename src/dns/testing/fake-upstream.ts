@@ -1,7 +1,7 @@
 // A resolver on loopback that behaves as a test wants: honest, slow, dead, or lying in one of many ways.
 
-import { createSocket } from 'node:dgram';
-import { createServer, type Socket } from 'node:net';
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { createServer, type Server, type Socket } from 'node:net';
 import { FLAG } from '../message/constants.ts';
 import { decodeMessage } from '../message/decode.ts';
 import { encodeMessage } from '../message/encode.ts';
@@ -37,11 +37,8 @@ export async function startFakeUpstream(
   behave: Behaviour,
   options: { readonly port?: number; readonly tcp?: boolean } = {},
 ): Promise<FakeUpstream> {
-  const udp = createSocket('udp4');
-  await new Promise<void>((resolve, reject) => {
-    udp.once('error', reject);
-    udp.bind(options.port ?? 0, '127.0.0.1', resolve);
-  });
+  const server = createServer();
+  const udp = await bindBoth(server, options.port ?? 0, options.tcp !== false);
   const { port } = udp.address();
   const answer = async (packet: Buffer, tcp: boolean): Promise<readonly Buffer[]> => {
     upstream.received++;
@@ -60,7 +57,7 @@ export async function startFakeUpstream(
     });
   });
   const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
+  server.on('connection', (socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => {});
@@ -77,11 +74,6 @@ export async function startFakeUpstream(
       });
     });
   });
-  if (options.tcp !== false)
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, '127.0.0.1', resolve);
-    });
   const upstream: FakeUpstream = {
     port,
     address: `127.0.0.1:${port}`,
@@ -95,6 +87,28 @@ export async function startFakeUpstream(
     },
   };
   return upstream;
+}
+
+/** Binds UDP, and TCP to the same port; where the port may be any, one that is free for both. */
+async function bindBoth(server: Server, port: number, tcp: boolean): Promise<UdpSocket> {
+  for (let attempt = 1; ; attempt++) {
+    const udp = createSocket('udp4');
+    try {
+      await new Promise<void>((resolve, reject) => {
+        udp.once('error', reject);
+        udp.bind(port, '127.0.0.1', resolve);
+      });
+      if (tcp)
+        await new Promise<void>((resolve, reject) => {
+          server.once('error', reject);
+          server.listen(udp.address().port, '127.0.0.1', resolve);
+        });
+      return udp;
+    } catch (error) {
+      udp.close();
+      if (port !== 0 || attempt === 20) throw error;
+    }
+  }
 }
 
 /** An answer to that query, with parts of it replaced. */

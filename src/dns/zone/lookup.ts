@@ -68,7 +68,8 @@ export interface ZoneAnswer {
 
 /** An endpoint or a service, with the ports that were asked for. */
 interface Target {
-  readonly name: WireName;
+  /** The endpoint's own label; a service has its addresses under its own name. */
+  readonly label: string | undefined;
   readonly addresses: readonly string[];
   readonly ports: readonly NamedPort[];
 }
@@ -196,18 +197,12 @@ export class ZoneLookup {
     name: WireName,
     type: number,
   ): number {
-    const serviceLabels = [entry.name, entry.namespace, 'svc', ...this.#zoneLabels];
     const { service } = entry;
     let targets: Target[];
     if (service?.type === 'cluster' && asked.kind !== 'endpoint') {
-      const serviceName = nameOf(serviceLabels);
-      targets = [{ name: serviceName, addresses: service.addresses, ports: service.ports }];
+      targets = [{ label: undefined, addresses: service.addresses, ports: service.ports }];
     } else {
-      targets = this.#endpointTargets(
-        entry,
-        serviceLabels,
-        asked.kind === 'endpoint' ? asked.endpoint : undefined,
-      );
+      targets = endpointTargets(entry, asked.kind === 'endpoint' ? asked.endpoint : undefined);
       // Specification §2.4.1: a headless service without ready endpoints has no name.
       if (targets.length === 0) return RCODE.NXDOMAIN;
     }
@@ -220,10 +215,10 @@ export class ZoneLookup {
         .map((target) => ({ ...target, ports: target.ports.filter(matches) }))
         .filter(({ ports }) => ports.length > 0);
       if (targets.length === 0) return RCODE.NXDOMAIN;
-      if (asked.kind === 'port' && type === TYPE.SRV) this.#srv(answer, name, targets);
+      if (asked.kind === 'port' && type === TYPE.SRV) this.#srv(answer, name, entry, targets);
       return RCODE.NOERROR;
     }
-    if (type === TYPE.SRV) this.#srv(answer, name, targets);
+    if (type === TYPE.SRV) this.#srv(answer, name, entry, targets);
     else if (type === TYPE.A || type === TYPE.AAAA) {
       const addresses = new Set(targets.flatMap((target) => target.addresses));
       this.#addresses(answer.answers, name, addresses, type);
@@ -231,42 +226,26 @@ export class ZoneLookup {
     return RCODE.NOERROR;
   }
 
-  /** One target for each address: CoreDNS counts them so for the weights. */
-  #endpointTargets(
-    entry: ServiceEntry,
-    serviceLabels: readonly string[],
-    label: string | undefined,
-  ): Target[] {
-    const targets: Target[] = [];
-    for (const { endpoints, ports } of entry.slices.values())
-      for (const endpoint of endpoints) {
-        if (label !== undefined && endpoint.label !== label) continue;
-        const name = nameOrNone([endpoint.label, ...serviceLabels]);
-        if (name !== undefined) targets.push({ name, addresses: [endpoint.address], ports });
-      }
-    return targets;
-  }
-
-  #srv(answer: Answer, name: WireName, targets: readonly Target[]): void {
+  #srv(answer: Answer, name: WireName, entry: ServiceEntry, targets: readonly Target[]): void {
     const { ttl } = this.#settings;
     const total = targets.reduce((sum, { addresses, ports }) => sum + addresses.length * ports.length, 0);
     const weight = Math.max(1, Math.floor(100 / Math.max(1, total)));
     const written = new Set<string>();
     const once = (key: string): boolean => !written.has(key) && written.add(key) !== undefined;
-    for (const target of targets) {
-      for (const { port } of target.ports)
-        if (once(`${target.name}:${port}`))
-          answer.answers.push(srvRecord(name, ttl, { priority: 0, weight, port, target: target.name }));
-      if (target.ports.length === 0) continue;
-      for (const address of target.addresses)
-        if (once(`${target.name}=${address}`))
-          answer.additional.push(addressRecord(target.name, ttl, address));
+    for (const { label, ports, addresses } of targets) {
+      const target = this.#nameOf(entry, label);
+      if (target === undefined || ports.length === 0) continue;
+      for (const { port } of ports)
+        if (once(`${target}:${port}`))
+          answer.answers.push(srvRecord(name, ttl, { priority: 0, weight, port, target }));
+      for (const address of addresses)
+        if (once(`${target}=${address}`)) answer.additional.push(addressRecord(target, ttl, address));
     }
   }
 
   #alias(answer: Answer, name: WireName, target: string, type: number, seen: Set<WireName>): number {
     // An address is no name, and is not resolved (Service docs, "ExternalName").
-    if (isIP(target.replace(/\.$/, '')) !== 0) return RCODE.NXDOMAIN;
+    if (target === '' || isIP(target.replace(/\.$/, '')) !== 0) return RCODE.NXDOMAIN;
     let written: WireName;
     try {
       written = parseName(target);
@@ -317,7 +296,7 @@ export class ZoneLookup {
       const { namespace, name } = entry;
       dependencies.add(serviceDependency(namespace, name)).add(namespaceDependency(namespace));
       if (entry.service === undefined || !this.#directory.hasNamespace(namespace)) return undefined;
-      return nameOrNone([...(endpoint ? [endpoint.label] : []), name, namespace, 'svc', ...this.#zoneLabels]);
+      return this.#nameOf(entry, endpoint?.label);
     };
     for (const entry of this.#directory.servicesWithAddress(address)) {
       const name = named(entry);
@@ -330,9 +309,24 @@ export class ZoneLookup {
     }
     return [...names];
   }
+
+  /** Of a service or of one of its endpoints; undefined where the whole would be too long for a name. */
+  #nameOf({ name, namespace }: ServiceEntry, label: string | undefined): WireName | undefined {
+    const service = [name, namespace, 'svc', ...this.#zoneLabels];
+    return nameOrNone(label === undefined ? service : [label, ...service]);
+  }
 }
 
-/** Undefined where the whole would be too long for a name. */
+/** One target for each address: CoreDNS counts them so for the weights. */
+function endpointTargets(entry: ServiceEntry, label: string | undefined): Target[] {
+  const targets: Target[] = [];
+  for (const { endpoints, ports } of entry.slices.values())
+    for (const endpoint of endpoints)
+      if (label === undefined || endpoint.label === label)
+        targets.push({ label: endpoint.label, addresses: [endpoint.address], ports });
+  return targets;
+}
+
 function nameOrNone(labels: readonly string[]): WireName | undefined {
   try {
     return nameOf(labels);
