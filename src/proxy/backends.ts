@@ -17,6 +17,8 @@ export interface Backend {
   readonly terminating: boolean;
   /** On this node. */
   readonly local: boolean;
+  /** On another node; an endpoint that names none is neither. */
+  readonly elsewhere: boolean;
   readonly hints: Endpoint['hints'];
 }
 
@@ -81,7 +83,8 @@ export function backendsOf(
           ready: ready ?? true,
           serving: serving ?? true,
           terminating: terminating ?? false,
-          local: endpoint.nodeName !== undefined && endpoint.nodeName === nodeName,
+          local: endpoint.nodeName === nodeName,
+          elsewhere: endpoint.nodeName !== undefined && endpoint.nodeName !== nodeName,
           hints: endpoint.hints,
         };
         const key = `${address} ${port.port}`;

@@ -451,6 +451,17 @@ test('services of another proxy, headless ones and external names are left alone
   assert.deepEqual(who(await ask(client, '10.96.2.1', 80, { count: 20 })), [a.name, b.name].sort());
 });
 
+test('service ranges are taken from the ServiceCIDR objects, whenever they come', { skip }, async () => {
+  await using other = await world.start({ table: 'ranges', serviceCidrs: undefined } as never);
+  const ranges = world.client.resource(resources.serviceCidrs);
+  await ranges.create({ metadata: { name: 'more' }, spec: { cidrs: ['10.97.0.0/16', 'fd00:97::/112'] } });
+  await eventually('the range is in the rules', async () => {
+    const sets = await world.network.run(world.network.netns, ['nft', 'list', 'table', 'inet', 'ranges']);
+    return sets.includes('10.97.0.0/16') && sets.includes('fd00:97::/112');
+  });
+  await other.cleanup();
+});
+
 test('of two services with the same external address the older has it, and the other is told', {
   skip,
 }, async () => {

@@ -206,3 +206,12 @@ test('health checks count this node’s ready endpoints, for load balancers with
   const cluster = service({ ...spec, externalTrafficPolicy: 'Cluster' });
   assert.equal(programOf(cluster, slices, context)?.health, undefined);
 });
+
+test('endpoints that may be on this node can come to themselves, those of other nodes cannot', () => {
+  const unnamed: Endpoint = { addresses: ['10.1.0.3'] };
+  const program = programOf(service({}), [slice([here('10.1.0.1'), there('10.1.0.2'), unnamed])], context);
+  assert.deepEqual(
+    program?.hairpins.map(({ address }) => address),
+    ['10.1.0.1', '10.1.0.3'],
+  );
+});

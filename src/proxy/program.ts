@@ -84,7 +84,7 @@ export interface HealthCheck {
 export interface ServiceProgram {
   readonly frontends: readonly Frontend[];
   readonly clusterIps: readonly NetworkAddress[];
-  /** Addresses of this node's endpoints, which may come to themselves. */
+  /** Addresses of endpoints that may be on this node, and come to themselves. */
   readonly hairpins: readonly NetworkAddress[];
   readonly datagrams: readonly DatagramPort[];
   readonly health: HealthCheck | undefined;
@@ -155,10 +155,9 @@ export function programOf(
           nodePort,
           serving: backends.filter(({ serving }) => serving).map(({ address }) => address),
         });
-      for (const { address, local, ready } of backends) {
-        if (!local) continue;
-        hairpins.set(address, { family, address });
-        if (ready) localReady[family].add(address);
+      for (const { address, local, elsewhere, ready } of backends) {
+        if (!elsewhere) hairpins.set(address, { family, address });
+        if (local && ready) localReady[family].add(address);
       }
     }
   }

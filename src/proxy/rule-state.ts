@@ -8,7 +8,7 @@
 //   what comes and goes again between two transactions costs nothing.
 // - After begin() until committed() or failed() nothing is changed.
 
-import type { Family } from '../component/index.ts';
+import type { Cidr, Family } from '../component/index.ts';
 import { ChainCatalogue, removalOf } from './chains.ts';
 import type { Frontend, ServiceProgram } from './program.ts';
 import { type ElementMap, fixedNames, fixedRules, LOCAL_LIST, type RulesetOptions } from './ruleset.ts';
@@ -55,7 +55,7 @@ interface Difference {
 export class RuleState {
   readonly chains: ChainCatalogue;
   readonly #table: string;
-  readonly #fixed: RulesetOptions;
+  #fixed: RulesetOptions;
   readonly #services = new Map<string, Service>();
   /** Who asks for a frontend; the first one has it. Most have one claimant, and then no list. */
   readonly #claims = new Map<string, ServiceRank | ServiceRank[]>();
@@ -71,8 +71,9 @@ export class RuleState {
     this.chains = new ChainCatalogue({ 4: detects(4), 6: detects(6) });
   }
 
-  get services(): number {
-    return this.#services.size;
+  /** Takes effect with the next everything(). */
+  setServiceRanges(serviceRanges: readonly Cidr[]): void {
+    this.#fixed = { ...this.#fixed, serviceRanges };
   }
 
   get pending(): boolean {
@@ -315,16 +316,6 @@ export class RuleState {
       ...removalOf(this.#table, found.chains.filter(stray), found.sets.filter(stray)),
       ...found.maps.filter(stray).map((name) => `delete map inet ${this.#table} ${name}`),
     ];
-  }
-
-  /** How many elements the maps and sets hold. */
-  count(): Readonly<Record<string, number>> {
-    const counts: Record<string, number> = { members: this.#members.size, frontends: 0, endpoints: 0 };
-    for (const { placed } of this.#services.values()) {
-      counts['frontends']! += placed.size;
-      for (const { cluster, local } of placed.values()) counts['endpoints']! += cluster.length + local.length;
-    }
-    return counts;
   }
 }
 

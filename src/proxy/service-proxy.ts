@@ -8,6 +8,7 @@
 import type { KubeObject } from '../api/index.ts';
 import type { Node, Service } from '../api/types/core-v1.ts';
 import type { EndpointSlice } from '../api/types/discovery-v1.ts';
+import type { ServiceCIDR } from '../api/types/networking-v1.ts';
 import {
   type Client,
   createEventRecorder,
@@ -21,6 +22,7 @@ import {
 import {
   type Clock,
   type Logger,
+  parseCidr,
   type Running,
   type StartOptions,
   silentLogger,
@@ -95,6 +97,7 @@ class NftablesProxy implements ServiceProxy {
   readonly #services: Informer<Service>;
   readonly #slices: Informer<EndpointSlice>;
   readonly #node: Informer<Node>;
+  readonly #serviceCidrs: Informer<ServiceCIDR> | undefined;
   readonly #slicesOf = new Map<string, Map<string, EndpointSlice>>();
   /** When the changes happened that are to be programmed next, and those that are being programmed. */
   #triggers: number[] = [];
@@ -135,6 +138,7 @@ class NftablesProxy implements ServiceProxy {
     this.#services = client.informers.informer(resources.services);
     this.#slices = client.informers.informer(resources.endpointSlices);
     this.#node = client.informers.informer(resources.nodes, { fieldSelector: { 'metadata.name': nodeName } });
+    if (!options.serviceCidrs) this.#serviceCidrs = client.informers.informer(resources.serviceCidrs);
     this.ready = this.#start();
     // Whoever needs it awaits it.
     this.ready.catch(() => {});
@@ -149,21 +153,15 @@ class NftablesProxy implements ServiceProxy {
   }
 
   async #start(): Promise<void> {
-    const { options, clock, logger, metrics } = {
-      options: this.#options,
-      clock: this.#clock,
-      logger: this.#logger,
-      metrics: this.#metrics,
-    };
+    const options = this.#options;
+    const clock = this.#clock;
+    const logger = this.#logger;
+    const metrics = this.#metrics;
     if (options.healthBindAddress !== undefined)
       this.#server = await startHealthServer(options.healthBindAddress, this.#health, metrics, clock);
-    const serviceRanges = parseRanges(
-      options.serviceCidrs ?? (await this.#readServiceCidrs()),
-      'service range',
-    );
     const state = new RuleState(options.table, {
       podRanges: parseRanges([...options.podCidrs, ...(options.clusterCidrs ?? [])], 'pod range'),
-      serviceRanges,
+      serviceRanges: parseRanges(options.serviceCidrs ?? [], 'service range'),
       nodePortRanges: parseRanges(options.nodePortAddresses ?? [], 'range of node-port addresses'),
     });
     this.#conntrack = new ConntrackCleaner({
@@ -190,15 +188,26 @@ class NftablesProxy implements ServiceProxy {
       done: (round) => this.#roundDone(round),
     });
     this.#synchronizer = synchronizer;
-    await this.#follow(synchronizer);
+    await Promise.all([this.#follow(synchronizer), this.#followServiceCidrs(state, synchronizer)]);
     if (this.#stopped) return;
     this.#watch = await this.#nft.watch(() => synchronizer.repair());
     await synchronizer.start();
   }
 
-  async #readServiceCidrs(): Promise<string[]> {
-    const list = await this.#options.client.resource(resources.serviceCidrs).list();
-    return list.items.flatMap(({ spec }) => spec?.cidrs ?? []);
+  /** Ranges come and go seldom: each time everything is written anew. */
+  async #followServiceCidrs(state: RuleState, synchronizer: Synchronizer): Promise<void> {
+    if (!this.#serviceCidrs) return;
+    const { synced, lister } = this.#serviceCidrs;
+    let known = '';
+    const changed = (): void => {
+      const texts = lister.list().flatMap(({ spec }) => spec?.cidrs ?? []);
+      if (texts.join() === known) return;
+      known = texts.join();
+      state.setServiceRanges(texts.flatMap((text) => parseCidr(text) ?? []));
+      synchronizer.everything();
+    };
+    this.#serviceCidrs.addHandler({ added: changed, updated: changed, deleted: changed });
+    await synced;
   }
 
   /** Hears of changes from now on; resolves when everything that is there was heard of. */
@@ -384,6 +393,7 @@ class NftablesProxy implements ServiceProxy {
         this.#services[Symbol.asyncDispose](),
         this.#slices[Symbol.asyncDispose](),
         this.#node[Symbol.asyncDispose](),
+        this.#serviceCidrs?.[Symbol.asyncDispose](),
       ]);
       await this.#synchronizer?.stop();
       await this.ready.catch(() => {});

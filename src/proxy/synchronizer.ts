@@ -56,6 +56,9 @@ const QUIET_MS = 1000;
 const SHORTEST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 100;
 
+/** A repair this long after the last one is made at once; those that come sooner wait. */
+const LONE_REPAIR_MS = 2000;
+
 /** How much of the table is to be written. `replace` forgets which clients stay with which endpoint. */
 type Extent = 'changes' | 'everything' | 'replace';
 
@@ -105,7 +108,7 @@ export class Synchronizer {
   repair(): void {
     if (this.#stop.signal.aborted || this.#repairing) return;
     const { clock, logger, table } = this.#options;
-    const quiet = clock.monotonic() - this.#lastRepair > 2 * LONGEST_PAUSE_MS * 10;
+    const quiet = clock.monotonic() - this.#lastRepair > LONE_REPAIR_MS;
     const wait = quiet ? 0 : this.#repair.next();
     logger.warn(
       { table, inMs: Math.round(wait) },
