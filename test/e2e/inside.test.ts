@@ -76,7 +76,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     k('get', what, name, '-o', `jsonpath={${path}}`);
 
   before(async () => {
-    cluster = await machineCluster(4);
+    cluster = await machineCluster(4, { dualStack: true });
     await cluster.up();
     k = kubectl(cluster.kubeconfig);
     await cluster.command(
@@ -92,6 +92,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
       service('web-headless', { selector: { app: 'web' }, clusterIP: 'None' }),
       deployment('echo', 1, echo),
       service('echo', {}),
+      service('both', { selector: { app: 'web' }, ipFamilyPolicy: 'RequireDualStack' }),
       {
         apiVersion: 'v1',
         kind: 'Service',
@@ -199,6 +200,23 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     assert.match(await inside('curl -sS -m 5 http://elsewhere.default'), /^web-/);
   });
 
+  it('a dual-stack service is reached at its addresses of both versions, by name and from the machine', async () => {
+    const addresses = JSON.parse(await field('service', 'both', '.spec.clusterIPs')) as string[];
+    assert.deepEqual(
+      addresses.map((address) => address.includes(':')),
+      [false, true],
+    );
+    for (const [i, address] of addresses.entries()) {
+      const flag = i === 0 ? '-4' : '-6';
+      assert.match(await inside(`curl -sS ${flag} -m 5 http://both.default.svc.cluster.local`), /^web-/);
+      const host = address.includes(':') ? `[${address}]` : address;
+      const response = await fetch(`http://${host}/`, { signal: AbortSignal.timeout(5000) });
+      assert.match(await response.text(), /^web-/, address);
+    }
+    const servers = (await inside('cat /etc/resolv.conf')).match(/^nameserver .*/gm);
+    assert.equal(servers?.length, 2, 'pods may ask for names over both versions');
+  });
+
   it('kubectl proxy leads to the API, to services, to pods and to the node', async () => {
     const proxy = k.spawn(['proxy', '--port=0']);
     try {
@@ -280,7 +298,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
       '--kubelet-port',
       '0',
       '--pod-cidr',
-      '10.249.250.0/24',
+      '10.249.250.0/24,fd00:249:250::/64',
       '--kubeconfig',
       'none',
     ];

@@ -92,11 +92,17 @@ export interface MachineCluster extends AsyncDisposable {
   status(): Promise<{ pid: number; url: string; nodes: { name: string; ready: boolean }[] }>;
 }
 
-export async function machineCluster(network: number): Promise<MachineCluster> {
+/** `network`: tells clusters that run at once apart. `dualStack`: pods and services have addresses of both IP versions. */
+export async function machineCluster(
+  network: number,
+  { dualStack = false }: { readonly dualStack?: boolean } = {},
+): Promise<MachineCluster> {
+  const pods = `10.249.${network}.0/24${dualStack ? `,fd00:249:${network}::/64` : ''}`;
+  const services = `10.${150 + network}.0.0/16${dualStack ? `,fd00:150:${network}::/112` : ''}`;
   const state = mkdtempSync(join(tmpdir(), 'bh-e2e-'));
   const options = [
     ...['--port', String(await freePort()), '--kubelet-port', String(await freePort())],
-    ...['--pod-cidr', `10.249.${network}.0/24`, '--service-cidr', `10.${150 + network}.0.0/16`],
+    ...['--pod-cidr', pods, '--service-cidr', services],
     ...['--kubeconfig', join(state, 'user.kubeconfig'), '--node-name', 'machine'],
   ];
   const call = async (...args: string[]): Promise<string> => {
