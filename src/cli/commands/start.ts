@@ -160,6 +160,8 @@ async function showNames(client: Client, config: LoadedConfig, step: Step): Prom
   }
 }
 
+const versionOf = (page: string): string => /version \d/i.exec(page)?.[0] ?? 'another page';
+
 /** Resolves with the number of fetches that failed meanwhile. */
 async function rollUnderVisits(client: Client, url: string, step: Step): Promise<number> {
   const from = (await versionOfFront(client)) ?? '1';
@@ -167,11 +169,12 @@ async function rollUnderVisits(client: Client, url: string, step: Step): Promise
   note(
     `  ${style.dim(`rolling web from version ${from} to ${to} while ${VISITORS} visitors fetch its page without a pause …`)}`,
   );
-  const visitors = startVisitors(url, VISITORS, (page) => /version \d/i.exec(page)?.[0] ?? 'another page');
+  const visitors = startVisitors(url, VISITORS, versionOf);
   const begun = performance.now();
   try {
     await rollTo(client, to);
     await rolledOut(client, 'web');
+    await visitors.untilSteady(`version ${to}`);
   } catch (error) {
     await visitors.stop();
     throw error;

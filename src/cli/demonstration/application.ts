@@ -81,7 +81,7 @@ export async function applyApplication(client: Client): Promise<Map<string, stri
   for (const manifest of await readManifests(directory)) {
     const kind = manifest.kind ?? '';
     const name = manifest.metadata.name ?? '';
-    const annotation = { [LAST_APPLIED]: `${JSON.stringify(manifest)}\n` };
+    const annotation = { [LAST_APPLIED]: lastApplied(manifest) };
     const wanted: Manifest =
       version !== undefined && kind === 'Deployment' && name === 'web'
         ? atVersion(manifest as Draft<Deployment>, await readVersion(directory, version))
@@ -93,6 +93,21 @@ export async function applyApplication(client: Client): Promise<Map<string, stri
     applied.set(kind, [...(applied.get(kind) ?? []), name]);
   }
   return applied;
+}
+
+/** As kubectl writes it, byte by byte, so that it finds nothing to change: keys in order, HTML's characters escaped. */
+function lastApplied(manifest: Manifest): string {
+  const { metadata } = manifest;
+  const whole = { ...manifest, metadata: { ...metadata, annotations: metadata.annotations ?? {} } };
+  const inOrder = (_key: string, value: unknown): unknown =>
+    value !== null && typeof value === 'object' && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value;
+  const text = JSON.stringify(whole, inOrder).replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  return `${text}\n`;
 }
 
 /** What a strategic merge of the patch into the manifest gives: labels by their keys, volumes by their names. */

@@ -9,28 +9,25 @@ import { NAMESPACE } from './application.ts';
 
 /** A machine under load pulls nothing and still needs a moment. */
 const PATIENCE_MS = 120_000;
-/** For an address, which is a matter of milliseconds or of never. */
-const ADDRESS_PATIENCE_MS = 10_000;
 
-/** Watches one object until the condition gives something for it; undefined when it has not after `patience`. */
+/** Watches objects until the condition gives something for one of them; undefined when told to end, or after too long. */
 async function until<T extends KubeObject, R>(
   client: Client,
   type: ResourceType<T>,
-  name: string,
-  patience: number,
+  fieldSelector: Readonly<Record<string, string>>,
   condition: (object: T) => R | undefined,
+  signal?: AbortSignal,
 ): Promise<R | undefined> {
-  await using informer = client.informers.informer(type, {
-    namespace: NAMESPACE,
-    fieldSelector: `metadata.name=${name}`,
-  });
+  await using informer = client.informers.informer(type, { namespace: NAMESPACE, fieldSelector });
   const done = Promise.withResolvers<R | undefined>();
   const look = (object: T): void => {
     const result = condition(object);
     if (result !== undefined) done.resolve(result);
   };
   using _handler = informer.addHandler({ added: look, updated: look });
-  const timer = setTimeout(() => done.resolve(undefined), patience);
+  const giveUp = (): void => done.resolve(undefined);
+  const timer = setTimeout(giveUp, PATIENCE_MS);
+  signal?.addEventListener('abort', giveUp, { once: true });
   try {
     return await done.promise;
   } finally {
@@ -40,7 +37,7 @@ async function until<T extends KubeObject, R>(
 
 /** Resolves with the number of replicas when all of them are of the current template and available. */
 export async function rolledOut(client: Client, name: string): Promise<number> {
-  const replicas = await until(client, resources.deployments, name, PATIENCE_MS, complete);
+  const replicas = await until(client, resources.deployments, { 'metadata.name': name }, complete);
   if (replicas !== undefined) return replicas;
   const why = await hindrances(client, name);
   throw new CommandError(
@@ -77,24 +74,30 @@ export interface Reach {
 
 /** Where the front is reached from the machine: by the load balancer's address, else by the node port. */
 export async function addressOf(client: Client, name: string): Promise<Reach> {
-  const services = client.resource(resources.services, NAMESPACE);
-  const port = ({ spec }: Service): number => spec.ports?.[0]?.port ?? 80;
-  const given = await until(client, resources.services, name, ADDRESS_PATIENCE_MS, (service) => {
-    const ip = service.status?.loadBalancer?.ingress?.[0]?.ip;
-    return ip === undefined ? undefined : hostUrl(ip, port(service));
-  });
-  if (given !== undefined) return { url: given };
-  const service = await services.get(name);
-  const { items: events } = await client.resource(resources.events, NAMESPACE).list({
-    fieldSelector: { 'involvedObject.name': name, 'involvedObject.kind': 'Service', type: 'Warning' },
-  });
-  const why = events.at(-1)?.message ?? 'nothing says why';
+  const named = { 'metadata.name': name };
+  const warnings = { 'involvedObject.kind': 'Service', 'involvedObject.name': name, type: 'Warning' };
+  const over = new AbortController();
+  const why =
+    (await Promise.race([
+      until(client, resources.services, named, (service) => (given(service) ? '' : undefined), over.signal),
+      until(client, resources.events, warnings, ({ message }) => message, over.signal),
+    ])) ?? 'nothing says why';
+  over.abort();
+  const service = await client.resource(resources.services, NAMESPACE).get(name);
+  // Also when the warning came first: it may be of a time that is over.
+  const url = given(service);
+  if (url !== undefined) return { url };
   const nodePort = service.spec.ports?.[0]?.nodePort;
   const { items: nodes } = await client.resource(resources.nodes).list();
   const node = nodes[0]?.status?.addresses?.find(({ type }) => type === 'InternalIP')?.address;
   if (nodePort === undefined || node === undefined)
     throw new CommandError(`service ${name} has got no address: ${why}`);
   return { url: hostUrl(node, nodePort), instead: why };
+}
+
+function given({ spec, status }: Service): string | undefined {
+  const ip = status?.loadBalancer?.ingress?.[0]?.ip;
+  return ip === undefined ? undefined : hostUrl(ip, spec.ports?.[0]?.port ?? 80);
 }
 
 function hostUrl(address: string, port: number): string {

@@ -31,16 +31,28 @@ export function fetchPage(url: string): Promise<string> {
   });
 }
 
-/** Starts `count` visitors; `kind` names an answer for the counts. `stop` resolves when the last fetch has ended. */
-export function startVisitors(
-  url: string,
-  count: number,
-  kind: (page: string) => string,
-): { stop(): Promise<Visits> } {
+export interface Visitors {
+  /** Resolves when so many answers in a row have been of that kind that no other is to be expected, or none comes. */
+  untilSteady(kind: string): Promise<void>;
+  /** Resolves when the last fetch has ended. */
+  stop(): Promise<Visits>;
+}
+
+const STEADY = 40;
+
+/** Starts `count` visitors; `kind` names an answer for the counts. */
+export function startVisitors(url: string, count: number, kind: (page: string) => string): Visitors {
   const failures = new Map<string, number>();
   const answers = new Map<string, number>();
   let requests = 0;
   let stopped = false;
+  let last = { kind: '', inARow: 0 };
+  let awaited: { readonly kind: string; resolve(): void } | undefined;
+  const answered = (answer: string): void => {
+    add(answers, answer);
+    last = { kind: answer, inARow: answer === last.kind ? last.inARow + 1 : 1 };
+    if (last.inARow >= STEADY && last.kind === awaited?.kind) awaited.resolve();
+  };
   const add = (counts: Map<string, number>, key: string): void => {
     counts.set(key, (counts.get(key) ?? 0) + 1);
   };
@@ -48,7 +60,7 @@ export function startVisitors(
     while (!stopped) {
       requests++;
       try {
-        add(answers, kind(await fetchPage(url)));
+        answered(kind(await fetchPage(url)));
       } catch (error) {
         add(failures, (error as Error).message);
       }
@@ -56,6 +68,13 @@ export function startVisitors(
   };
   const visitors = Promise.all(Array.from({ length: count }, visit));
   return {
+    async untilSteady(wanted) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      awaited = { kind: wanted, resolve };
+      const timer = setTimeout(resolve, TIMEOUT_MS);
+      await promise;
+      clearTimeout(timer);
+    },
     async stop() {
       stopped = true;
       await visitors;
