@@ -13,6 +13,7 @@ import {
 } from '../component/index.ts';
 import type { HostOperations } from '../host/index.ts';
 import { type AddressRange, inRange } from './address-range.ts';
+import { machineAddresses } from './machine-addresses.ts';
 
 export interface AnnouncerOptions extends StartOptions {
   readonly client: Client;
@@ -39,7 +40,12 @@ export function startAddressAnnouncer(options: AnnouncerOptions): AddressAnnounc
     logger,
     ready: services.synced,
     async reconcile() {
-      const wanted = new Set([...services.lister.values()].flatMap((service) => announced(service, ranges)));
+      const own = machineAddresses(device);
+      const wanted = new Set(
+        [...services.lister.values()]
+          .flatMap((service) => announced(service, ranges))
+          .filter((address) => !own.has(address)),
+      );
       const present = new Set(await addressesOn(host, device, ranges));
       const lines = [
         ...[...wanted]

@@ -31,6 +31,12 @@ export function inRange(range: AddressRange, { family, value }: Address): boolea
   return range.family === family && range.first <= value && value <= range.last;
 }
 
+/** Whether the text is an address in one of them. */
+export function inRanges(ranges: readonly AddressRange[], text: string): boolean {
+  const address = parseAddress(text);
+  return address !== undefined && ranges.some((range) => inRange(range, address));
+}
+
 /** The addresses of the ranges in their order. */
 export function* addressesOf(ranges: readonly AddressRange[]): Iterable<string> {
   for (const { family, first, last } of ranges)

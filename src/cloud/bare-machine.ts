@@ -5,7 +5,7 @@
 
 import type { LoadBalancerStatus, Node, Service } from '../api/types/core-v1.ts';
 import { formatAddress, parseAddress } from '../component/index.ts';
-import { type AddressRange, addressesOf, inRange } from './address-range.ts';
+import { type AddressRange, addressesOf, inRanges } from './address-range.ts';
 import { LoadBalancerRefused, type LoadBalancers } from './load-balancers.ts';
 
 export interface BareMachineOptions {
@@ -16,6 +16,8 @@ export interface BareMachineOptions {
    * a port of a node's own address is given away.
    */
   readonly listener?: (address: string, protocol: string, port: number) => Promise<string | undefined>;
+  /** The machine's own addresses, in the canonical notation: of the ranges' addresses, these come last. */
+  readonly machineAddresses?: () => ReadonlySet<string>;
 }
 
 /** What a Service holds: addresses of its own, or ports of the nodes' addresses. */
@@ -43,7 +45,7 @@ class BareMachine implements LoadBalancers {
 
   adopt(service: Service): void {
     const given = (service.status?.loadBalancer?.ingress ?? []).flatMap(({ ip }) => ip ?? []);
-    const fitting = this.#pooled ? given.filter((address) => this.#inRanges(address)) : given;
+    const fitting = this.#pooled ? given.filter((address) => inRanges(this.#options.ranges, address)) : given;
     const holding = this.#holdingOf(service, fitting);
     const key = keyOf(service);
     // Two that claim the same, left by an older version or a hand: the first keeps it, the other is ensured anew.
@@ -59,7 +61,9 @@ class BareMachine implements LoadBalancers {
       this.#refuseConflict(key, holding);
       // Held before the machine is asked, which takes a while: nobody else may be promised the same meanwhile.
       this.#hold(key, holding);
-      if (!this.#pooled) await this.#refuseListeners(service, addresses, before);
+      const own = this.#pooled ? this.#machineAddresses : undefined;
+      const shared = own ? addresses.filter((address) => own.has(address)) : addresses;
+      await this.#refuseListeners(service, shared, before);
       if (shrunk(before, holding)) this.#tell();
       return { ingress: addresses.map((ip) => ({ ip, ipMode: 'VIP' })) };
     } catch (error) {
@@ -83,16 +87,15 @@ class BareMachine implements LoadBalancers {
     return this.#options.ranges.length > 0;
   }
 
-  #inRanges(text: string): boolean {
-    const address = parseAddress(text);
-    return address !== undefined && this.#options.ranges.some((range) => inRange(range, address));
+  get #machineAddresses(): ReadonlySet<string> {
+    return this.#options.machineAddresses?.() ?? new Set();
   }
 
   /** One address a family: what the Service asks for, what it has, or the first that is free. */
   #choose(key: string, service: Service): string[] {
     const held = [...(this.#held.get(key)?.addresses ?? [])];
     const asked = requestedAddress(service);
-    if (asked !== undefined && !this.#inRanges(asked))
+    if (asked !== undefined && !inRanges(this.#options.ranges, asked))
       throw new LoadBalancerRefused(
         `spec.loadBalancerIP ${asked} is not in the load-balancer address ranges`,
       );
@@ -101,12 +104,24 @@ class BareMachine implements LoadBalancers {
       if (asked !== undefined && own(asked)) return asked;
       const kept = held.find(own);
       if (kept !== undefined) return kept;
-      for (const address of addressesOf(this.#options.ranges.filter((range) => range.family === family)))
-        if (!this.#owners.has(address)) return address;
+      const free = this.#free(family);
+      if (free !== undefined) return free;
       throw new LoadBalancerRefused(
         `no IPv${family} address is free in the load-balancer address ranges; delete a Service of type LoadBalancer or give more with --load-balancer-range`,
       );
     });
+  }
+
+  /** The first that nobody has; one of the machine's own, where its programs may listen, only if there is no other. */
+  #free(family: 4 | 6): string | undefined {
+    const machine = this.#machineAddresses;
+    let own: string | undefined;
+    for (const address of addressesOf(this.#options.ranges.filter((range) => range.family === family))) {
+      if (this.#owners.has(address)) continue;
+      if (!machine.has(address)) return address;
+      own ??= address;
+    }
+    return own;
   }
 
   #holdingOf(service: Service, addresses: readonly string[]): Holding {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
+import type { NetworkInterfaceInfo } from 'node:os';
 import { test } from 'node:test';
 import type { Draft } from '../api/index.ts';
 import type { Service, ServiceSpec } from '../api/types/core-v1.ts';
@@ -10,6 +11,7 @@ import { ManualClock } from '../component/index.ts';
 import { parseAddressRange } from './address-range.ts';
 import { type BareMachineOptions, bareMachineLoadBalancers } from './bare-machine.ts';
 import { listenerAt } from './listeners.ts';
+import { machineAddresses } from './machine-addresses.ts';
 import { startServiceController } from './service-controller.ts';
 
 const NODE = '192.0.2.1';
@@ -205,6 +207,36 @@ test('spec.loadBalancerIP is honoured or refused with the reason; a loadBalancer
   assert.match((await cluster.events('twice')).at(-1)!, /198\.51\.100\.5 is taken by Service default\/asked/);
   assert.deepEqual(await cluster.addresses('foreign'), []);
   assert.equal((await services.get('foreign')).metadata.finalizers, undefined);
+});
+
+test('of ranges that hold addresses of the machine itself, these come last, and only with ports that are free', async () => {
+  await using cluster = await setup({
+    ranges: [parseAddressRange('198.51.100.8/31')!],
+    machineAddresses: () => new Set(['198.51.100.8']),
+    listener: async (address, _, port) => (port === 22 ? `sshd at ${address}` : undefined),
+  });
+  const { services } = cluster;
+  const ssh: Partial<ServiceSpec> = { ports: [{ port: 22, protocol: 'TCP' }] };
+  await services.create(web('first', ssh));
+  assert.deepEqual(await cluster.addresses('first'), ['198.51.100.9']);
+  await services.create(web('second', ssh));
+  assert.deepEqual(await cluster.addresses('second'), []);
+  assert.match(
+    (await cluster.events('second')).join(),
+    /198\.51\.100\.8 TCP\/22 is in use on the machine itself/,
+  );
+  await services.create(web('third'));
+  assert.deepEqual(await cluster.addresses('third'), ['198.51.100.8']);
+});
+
+test('the machine’s addresses are those of its interfaces, but not what stands alone on the announcer’s', () => {
+  const at = (address: string, prefix: number) =>
+    ({ address, cidr: `${address}/${prefix}` }) as NetworkInterfaceInfo;
+  const found = machineAddresses('br', {
+    br: [at('10.244.0.1', 24), at('198.51.100.8', 32), at('fd00:1::7', 128), at('fe80::1%br', 64)],
+    eth0: [at('203.0.113.5', 32), at('fd00:0:0::1', 64)],
+  });
+  assert.deepEqual([...found], ['10.244.0.1', 'fe80::1', '203.0.113.5', 'fd00::1']);
 });
 
 test('ranges are read in three forms and nonsense is refused', () => {

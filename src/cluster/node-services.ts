@@ -3,7 +3,7 @@
 
 import type { UserInfo } from '../apiserver/index.ts';
 import type { Client } from '../client/index.ts';
-import { type AddressRange, startAddressAnnouncer } from '../cloud/index.ts';
+import { type AddressRange, inRanges, machineAddresses, startAddressAnnouncer } from '../cloud/index.ts';
 import type { Logger, Running } from '../component/index.ts';
 import { type ClusterDns, publishDns, startClusterDns } from '../dns/index.ts';
 import type { HostOperations } from '../host/index.ts';
@@ -52,6 +52,8 @@ export async function startNodeServices(options: NodeServicesOptions): Promise<N
       host,
       table: proxyTable(settings),
       podCidrs,
+      isBalancers: (address) =>
+        inRanges(options.loadBalancerRanges, address) && !machineAddresses(settings.bridge).has(address),
       healthBindAddress: `${bracketed(gateways[0]!)}:${PROXY_HEALTH_PORT}`,
       logger,
     }),

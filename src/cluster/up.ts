@@ -9,6 +9,7 @@ import {
   type AddressRange,
   bareMachineLoadBalancers,
   listenerAt,
+  machineAddresses,
   startServiceController,
 } from '../cloud/index.ts';
 import { createLogger, type Logger, type LogLevel, systemClock } from '../component/index.ts';
@@ -179,6 +180,7 @@ export async function startOnMachine(
           loadBalancers: bareMachineLoadBalancers({
             ranges: options.loadBalancerRanges,
             listener: listenerAt,
+            machineAddresses: () => machineAddresses(settings.bridge),
           }),
           logger,
         }),

@@ -14,6 +14,7 @@ const dns: DatagramPort = {
 const program = (...datagrams: DatagramPort[]): ServiceProgram => ({
   frontends: [],
   clusterIps: [],
+  balancerIps: [],
   hairpins: [],
   datagrams,
   health: undefined,

@@ -32,7 +32,10 @@ before(async () => {
     world.network.pod(),
     world.network.outsider(),
   ]);
-  proxy = await world.start({ healthBindAddress: '127.0.0.1:0' });
+  proxy = await world.start({
+    healthBindAddress: '127.0.0.1:0',
+    isBalancers: (address) => address.startsWith('192.0.2.20') || address.startsWith('fd00:99::20'),
+  });
 });
 
 after(async () => {
@@ -286,6 +289,30 @@ test('source ranges let in whom they name, at the load balancer’s address only
     loadBalancerSourceRanges: [],
   });
   assert.deepEqual(who(await ask(remote, '203.0.113.40', 80, { count: 20 })), [a.name, b.name].sort());
+});
+
+test('at an address of the load balancer’s own on this machine only the Service is found, not the machine’s programs', {
+  skip,
+}, async () => {
+  const { network } = world;
+  const own = ['192.0.2.200', 'fd00:99::200'];
+  await network.run(
+    network.netns,
+    ['ip', '-batch', '-'],
+    own.map((one) => `addr add ${one}/${one.includes(':') ? '128 nodad' : 32} dev pods\n`).join(''),
+  );
+  await using _program = await world.serve({ name: 'program', netns: network.netns }, 2222);
+  const web = await service({ ports: [{ ...http, nodePort: 30410 }], type: 'LoadBalancer' }, own);
+  await web.endpoints([{ address: a.ips[0] }]);
+  await web.endpoints([{ address: a.ips[1] }], 8080, 'six');
+  for (const from of [outsider, client, 'node'] as const)
+    for (const address of own) {
+      assert.deepEqual(who(await ask(from, address)), [a.name]);
+      assert.deepEqual(who(await ask(from, address, 2222)), ['ECONNREFUSED']);
+      assert.deepEqual(who(await ask(from, address, 30410)), ['ECONNREFUSED']);
+    }
+  assert.deepEqual(who(await ask(outsider, network.nodeIps[0], 2222)), ['program']);
+  assert.deepEqual(who(await ask(outsider, network.nodeIps[0], 30410)), [a.name]);
 });
 
 test('with session affinity a client stays with its endpoint, through other changes, until that goes', {

@@ -10,6 +10,7 @@ const context: ProgramContext = {
   zone: 'z1',
   masqueradeAll: false,
   nodeAddresses: ['192.0.2.1'],
+  isBalancers: (address) => address.startsWith('198.51.100.'),
 };
 
 function service(spec: ServiceSpec, status?: ServiceStatus, labels?: Record<string, string>): Service {

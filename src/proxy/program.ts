@@ -84,6 +84,8 @@ export interface HealthCheck {
 export interface ServiceProgram {
   readonly frontends: readonly Frontend[];
   readonly clusterIps: readonly NetworkAddress[];
+  /** Load-balancer addresses that lead nowhere but to the frontends. */
+  readonly balancerIps: readonly NetworkAddress[];
   /** Addresses of endpoints that may be on this node, and come to themselves. */
   readonly hairpins: readonly NetworkAddress[];
   readonly datagrams: readonly DatagramPort[];
@@ -94,6 +96,8 @@ export interface ProgramContext extends NodeTopology {
   readonly masqueradeAll: boolean;
   /** The node's own addresses, for source ranges. */
   readonly nodeAddresses: readonly string[];
+  /** Whether a load-balancer address is its Service's alone. */
+  readonly isBalancers: (address: string) => boolean;
 }
 
 const PROTOCOLS: Readonly<Record<string, Protocol>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' };
@@ -124,10 +128,13 @@ export function programOf(
   const frontends: Frontend[] = [];
   const datagrams: DatagramPort[] = [];
   const hairpins = new Map<string, NetworkAddress>();
+  const balancerIps: NetworkAddress[] = [];
   const localReady: Readonly<Record<Family, Set<string>>> = { 4: new Set(), 6: new Set() };
   for (const clusterIp of clusterIps) {
     const { family } = clusterIp;
     const outside = externalAddresses(service, family, context);
+    for (const address of balancerAddresses(service, family))
+      if (context.isBalancers(address)) balancerIps.push({ family, address });
     for (const port of spec.ports ?? []) {
       const protocol = PROTOCOLS[port.protocol ?? 'TCP'];
       if (!protocol) continue;
@@ -164,6 +171,7 @@ export function programOf(
   return {
     frontends,
     clusterIps,
+    balancerIps,
     hairpins: [...hairpins.values()],
     datagrams,
     health: healthOf(service, Math.max(localReady[4].size, localReady[6].size)),
@@ -252,14 +260,19 @@ function externalAddresses(service: Service, family: Family, context: ProgramCon
     const address = addressOf(text, family);
     if (address !== undefined) found.set(address, { address, sources: undefined });
   }
-  const ingress = (service.status?.loadBalancer?.ingress ?? []).flatMap(({ ip, ipMode }) => {
-    const address = ipMode === 'Proxy' ? undefined : addressOf(ip, family);
-    return address === undefined ? [] : [address];
-  });
+  const ingress = balancerAddresses(service, family);
   if (ingress.length === 0) return [...found.values()];
   const sources = sourceRanges(service, family, context, ingress);
   for (const address of ingress) if (!found.has(address) || sources) found.set(address, { address, sources });
   return [...found.values()];
+}
+
+/** Those whose traffic arrives with the address as its destination. */
+function balancerAddresses({ status }: Service, family: Family): string[] {
+  return (status?.loadBalancer?.ingress ?? []).flatMap(({ ip, ipMode }) => {
+    const address = ipMode === 'Proxy' ? undefined : addressOf(ip, family);
+    return address === undefined ? [] : [address];
+  });
 }
 
 function sourceRanges(

@@ -24,7 +24,7 @@ function frontend(address: string, cluster: readonly string[], more: Partial<Fro
 }
 
 function program(...frontends: Frontend[]): ServiceProgram {
-  return { frontends, clusterIps: [], hairpins: [], datagrams: [], health: undefined };
+  return { frontends, clusterIps: [], balancerIps: [], hairpins: [], datagrams: [], health: undefined };
 }
 
 const rank = (key: string, created = '2026-01-01T00:00:00Z') => ({ key, created });

@@ -330,7 +330,9 @@ function membersOf(
 ): readonly (readonly [key: string, set: ElementMap])[] {
   if (!program) return [];
   return [
-    ...program.clusterIps.map(({ family, address }) => [address, `cluster_ips_v${family}`] as const),
+    ...[...program.clusterIps, ...program.balancerIps].map(
+      ({ family, address }) => [address, `cluster_ips_v${family}`] as const,
+    ),
     ...program.hairpins.map(
       ({ family, address }) => [`${address} . ${address}`, `hairpins_v${family}`] as const,
     ),

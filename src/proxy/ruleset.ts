@@ -79,6 +79,8 @@ function rulesOfServices({ nodePortRanges }: RulesetOptions): string[] {
   const rules: string[] = [];
   for (const family of families)
     rules.push(`${IP[family]} daddr . meta l4proto . th dport vmap @frontends_v${family}`);
+  // Before node ports: load-balancer addresses are among them, and those of a pool stand on the machine itself.
+  for (const family of families) rules.push(`${IP[family]} daddr @cluster_ips_v${family} goto ${REFUSE}`);
   for (const family of families) {
     const ip = IP[family];
     const where =
@@ -87,11 +89,7 @@ function rulesOfServices({ nodePortRanges }: RulesetOptions): string[] {
         : `${ip} daddr != ${family === 4 ? '127.0.0.0/8' : '::1'}`;
     rules.push(`${where} fib daddr type local meta l4proto . th dport vmap @node_ports_v${family}`);
   }
-  for (const family of families) {
-    const ip = IP[family];
-    rules.push(`${ip} daddr @cluster_ips_v${family} goto ${REFUSE}`);
-    rules.push(`${ip} daddr @services_v${family} drop`);
-  }
+  for (const family of families) rules.push(`${IP[family]} daddr @services_v${family} drop`);
   return rules;
 }
 
@@ -104,7 +102,12 @@ function chains(
     {
       // Connections are refused as a host without a listener does. (The kernel limits the rate of ICMP errors.)
       name: REFUSE,
-      rules: ['meta l4proto tcp reject with tcp reset', 'reject with icmpx type port-unreachable'],
+      rules: [
+        // Our own answer, when the machine asks an address of its own: it must not be refused in its turn.
+        'tcp flags rst accept',
+        'meta l4proto tcp reject with tcp reset',
+        'reject with icmpx type port-unreachable',
+      ],
     },
     { name: 'dispatch', rules: rulesOfServices(options) },
     { name: 'prerouting', hook: 'nat hook prerouting priority -101', rules: ['goto dispatch'] },

@@ -52,6 +52,11 @@ export interface ServiceProxyOptions extends StartOptions {
   readonly serviceCidrs?: readonly string[];
   /** Node ports are at the node's addresses in these; at all but loopback when absent or empty. */
   readonly nodePortAddresses?: readonly string[];
+  /**
+   * Whether a load-balancer address, in the canonical notation, stands on this machine for its Service alone: at its
+   * other ports nobody is to be found, the machine's own programs and node ports least of all.
+   */
+  readonly isBalancers?: (address: string) => boolean;
   /** Replaces the source of all traffic to cluster IPs. */
   readonly masqueradeAll?: boolean;
   /** Serves /healthz, /livez and /metrics: 127.0.0.1:10256. */
@@ -134,7 +139,13 @@ class NftablesProxy implements ServiceProxy {
       failed: (service, port, error) => this.#healthPortFailed(service, port, error),
     });
     this.#nft = new Nft({ host, table, ...(networkNamespace ? { networkNamespace } : {}) });
-    this.#context = { nodeName, zone: '', masqueradeAll: options.masqueradeAll === true, nodeAddresses: [] };
+    this.#context = {
+      nodeName,
+      zone: '',
+      masqueradeAll: options.masqueradeAll === true,
+      nodeAddresses: [],
+      isBalancers: options.isBalancers ?? (() => false),
+    };
     this.#services = client.informers.informer(resources.services);
     this.#slices = client.informers.informer(resources.endpointSlices);
     this.#node = client.informers.informer(resources.nodes, { fieldSelector: { 'metadata.name': nodeName } });
