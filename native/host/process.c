@@ -45,8 +45,11 @@ unsigned long long start_time(pid_t pid) {
   return strtoull(at, NULL, 10);
 }
 
+/** ESRCH when there is no such process, also when the number is a thread's by now (EINVAL; ENOENT from Linux 6.16 on). */
 int open_pidfd(pid_t pid) {
-  return syscall(SYS_pidfd_open, pid, 0);
+  int pidfd = syscall(SYS_pidfd_open, pid, 0);
+  if (pidfd < 0 && (errno == ENOENT || errno == EINVAL)) errno = ESRCH;
+  return pidfd;
 }
 
 int signal_pidfd(int pidfd, int signal) {
