@@ -38,7 +38,7 @@ describe('commands', () => {
     assert.equal(upOptionsFrom({ kubeconfig: 'k' }).kubeconfig, `${process.cwd()}/k`);
     assert.throws(() => options('--log-level', 'loud'), /--log-level is one of/);
     assert.equal(numberOption({ port: '0080' }, 'port', { least: 0, most: 100 }), 80);
-    await assert.rejects(run(image, 'paint', 'x'), /"paint" is none of import, list, pull, remove/);
+    await assert.rejects(run(image, 'paint', 'x'), /"paint" is none of import, from-debian, list, pull/);
     await assert.rejects(run(image, 'import', '/x', '--cmd', '["a"]'), /--cmd goes with --rootfs/);
     await assert.rejects(run(image, 'import', '/x', '--rootfs'), /--rootfs needs --name/);
     await assert.rejects(
@@ -51,6 +51,12 @@ describe('commands', () => {
     );
     await assert.rejects(run(image, 'pull'), /an image is missing/);
     await assert.rejects(run(image, 'import'), /bulkhead image import PATH/);
+    await assert.rejects(run(image, 'from-debian'), /a package is missing/);
+    await assert.rejects(run(image, 'from-debian', 'nginx'), /from-debian needs --name/);
+    await assert.rejects(
+      run(image, 'from-debian', '--name', 'a:1', '--', '--force-yes'),
+      /"--force-yes" is no name of a Debian package/,
+    );
   });
 
   it('teach: every command and option has a sentence, and examples where they help', () => {

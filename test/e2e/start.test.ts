@@ -5,10 +5,12 @@ import { cpSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { kubectl } from './support/kubectl.ts';
 import { command, type MachineCluster, machineCluster } from './support/machine.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'real containers need root';
 const packages = fileURLToPath(new URL('../../.cache/packages', import.meta.url));
+const example = fileURLToPath(new URL('../../examples/primes', import.meta.url));
 /** The example's port may be taken at the machine's own address, by the example itself. */
 const RANGE = '10.249.254.0/28';
 
@@ -48,5 +50,15 @@ describe('bulkhead start', { skip }, () => {
     assert.match(said, /are here/);
     assert.match(said, /0 failed/);
     assert.match(said, /Hello from web-.*, version 1\./);
+  });
+
+  it('has applied the files as kubectl does, which finds nothing to change', async () => {
+    const k = kubectl(cluster.kubeconfig);
+    const { code, stdout, stderr } = await k.run(['apply', '-f', example]);
+    assert.deepEqual([code, stderr], [0, '']);
+    assert.deepEqual(
+      stdout.split('\n').filter((line) => line !== '' && !line.endsWith(' unchanged')),
+      [],
+    );
   });
 });
