@@ -34,6 +34,7 @@ import { startVolumeBinder } from './volume/binder.ts';
 import { startEphemeralVolumeController } from './volume/ephemeral.ts';
 import { startVolumeProtectionController } from './volume/pv-protection.ts';
 import { startClaimProtectionController } from './volume/pvc-protection.ts';
+import { startVolumeAttributesClassProtectionController } from './volume/vac-protection.ts';
 
 /** By upstream's names (`--controllers`), in the order in which they are started. */
 const controllers = {
@@ -60,6 +61,7 @@ const controllers = {
   'persistentvolume-binder-controller': startVolumeBinder,
   'persistentvolumeclaim-protection-controller': startClaimProtectionController,
   'persistentvolume-protection-controller': startVolumeProtectionController,
+  'volumeattributesclass-protection-controller': startVolumeAttributesClassProtectionController,
   'ephemeral-volume-controller': startEphemeralVolumeController,
 } as const satisfies Record<string, StartController>;
 
