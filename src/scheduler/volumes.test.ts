@@ -332,6 +332,50 @@ describe('before a pod is bound', () => {
     assert.deepEqual(owners.toSorted(), ['c1', 'c2']);
   });
 
+  for (const kind of ['bound', 'provisioned'] as const)
+    it(`pods that share a claim wait together for its volume to be ${kind}, and none is told that it failed`, async () => {
+      await using cluster = await startCluster();
+      const storageClassName = 'shared';
+      await cluster.putClass(storageClassName, kind === 'provisioned' ? 'csi.test' : undefined);
+      await cluster.put(testClaim('data', { storageClassName }));
+      if (kind === 'bound') await cluster.put(testVolume('pv', { storageClassName }));
+      const gate = Promise.withResolvers<void>();
+      let writes = 0;
+      cluster.api.intercept = (call) => {
+        if (call.verb !== 'update' || !call.resource.resource.startsWith('persistentvolume'))
+          return undefined;
+        writes++;
+        return gate.promise.then(() => undefined);
+      };
+      await cluster.createPod('p1', 'data');
+      await cluster.createPod('p2', 'data');
+      assert.deepEqual([await cluster.told('p1'), await cluster.told('p2')], ['', '']);
+      gate.resolve();
+      await settle();
+      assert.equal(writes, 1);
+      if (kind === 'provisioned') await cluster.put(testVolume('pv', { storageClassName }));
+      await cluster.complete('data', 'pv');
+      assert.deepEqual([await cluster.told('p1'), await cluster.told('p2')], ['', '']);
+      assert.ok(await cluster.nodeOf('p1'));
+      assert.ok(await cluster.nodeOf('p2'));
+    });
+
+  it('when the write that pods of one claim wait for fails, they are tried again', async () => {
+    await using cluster = await startCluster();
+    await cluster.putClass('fast', 'csi.test');
+    await cluster.put(testClaim('data', { storageClassName: 'fast' }));
+    const gate = Promise.withResolvers<void>();
+    cluster.api.intercept = (call) =>
+      call.verb === 'update' && call.resource.resource === 'persistentvolumeclaims'
+        ? gate.promise.then(() => undefined)
+        : undefined;
+    await cluster.createPod('p1', 'data');
+    await cluster.createPod('p2', 'data');
+    gate.reject(new Error('the disk is full'));
+    assert.match(await cluster.told('p1'), /the disk is full/);
+    assert.match(await cluster.told('p2'), /provisioning failed for PVC "data"/);
+  });
+
   it('a node is chosen for a volume that is to be provisioned; when that fails the pod is tried again', async () => {
     await using cluster = await startCluster();
     await cluster.putClass('fast', 'csi.test');

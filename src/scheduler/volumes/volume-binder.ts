@@ -152,7 +152,7 @@ export class VolumeBinder {
       const volume = volumes.get(name);
       if (!volume) throw new Error(`failed to check binding: persistentvolume "${name}" not found`);
       const current = claimNow(claim, 'binding');
-      if (isOlder(volume, written)) {
+      if (isOlder(volume, written) || isBeingWritten(volume, written, this.state.volume(name))) {
         done = false;
         continue;
       }
@@ -163,7 +163,8 @@ export class VolumeBinder {
     for (const { claim: written } of provisions) {
       const claim = claimNow(written, 'provisioning pvc');
       const { name, annotations = {} } = claim.metadata;
-      if (isOlder(claim, written)) {
+      const assumed = this.state.claim(claim.metadata.namespace, name);
+      if (isOlder(claim, written) || isBeingWritten(claim, written, assumed)) {
         done = false;
         continue;
       }
@@ -180,6 +181,14 @@ export class VolumeBinder {
 
 interface Versioned {
   readonly metadata: { readonly resourceVersion?: string };
+}
+
+/**
+ * Whether what this pod waits for is what another pod, of the same claim, is about to write: pods that come together
+ * find the choice made, and the API server does not show it yet.
+ */
+function isBeingWritten(cached: Versioned, written: Versioned, assumed: Versioned | undefined): boolean {
+  return written !== cached && written === assumed;
 }
 
 /** Whether the cache has not caught up with what we wrote. */

@@ -159,10 +159,12 @@ export class VolumeState {
 
   forgetBinding(volume: PersistentVolume): void {
     this.#volumes.delete(volume.metadata.name, volume);
+    this.volumeChanged(volume);
   }
 
   forgetProvisioning(claim: PersistentVolumeClaim): void {
     this.#claims.delete(claimKey(claim.metadata.namespace, claim.metadata.name), claim);
+    this.claimChanged(claim);
   }
 
   /** Calls back after changes of the claim or of a volume given to it. */
