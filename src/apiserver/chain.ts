@@ -171,6 +171,8 @@ export interface StreamingResource {
   readonly group: string;
   readonly resource: string;
   readonly subresource: string;
+  /** The HTTP methods that it takes; others are answered 405. */
+  readonly methods: ReadonlySet<string>;
   /** Plain requests (log, proxy). `rest` is the path after the subresource. */
   request?(context: HandlerContext & { readonly rest: string }, http: StreamingRequest): Promise<void>;
   /** Connections that asked to be upgraded (WebSocket, SPDY/3.1): the handler owns the socket from here. */

@@ -11,6 +11,7 @@ import type { Dispatcher, KnownRequest } from '../dispatcher.ts';
 import { healthPath } from '../health.ts';
 import type { Metrics, RequestLabels } from '../metrics.ts';
 import { asStatusError } from '../registry/context.ts';
+import { methodNotAllowed } from '../registry/registry.ts';
 import type { RequestBody } from '../registry/request.ts';
 import { negotiate } from '../request/negotiation.ts';
 import { emptyQuery } from '../request/options.ts';
@@ -19,7 +20,7 @@ import { encodeAnswer, encodePlain, encodeValue, failureHeaders, send } from './
 import type { Exchange, ResponseHeaders } from './exchange.ts';
 import type { InFlight, InFlightRequest } from './in-flight.ts';
 import { notFound, type Paths } from './paths.ts';
-import { serveStream } from './streaming.ts';
+import { checkMethod, serveStream } from './streaming.ts';
 import type { Watches } from './watches.ts';
 
 export interface HandlerOptions {
@@ -252,9 +253,9 @@ class ServedRequest {
       await this.#send(status, headers, [body]);
       return;
     }
-    if (info.verb === '') throw methodUnknown();
     const streaming = dispatcher.streaming(definition, info.subresource);
     if (streaming !== undefined) {
+      checkMethod(streaming, exchange.method);
       const context = await dispatcher.connect(known, definition);
       await this.#handler.stream(this.#abortable(), () =>
         serveStream(streaming, context, exchange, this.#headers()),
@@ -262,6 +263,7 @@ class ServedRequest {
       this.#count(exchange.answered ? 200 : 500, true);
       return;
     }
+    if (info.verb === '') throw methodNotAllowed();
     const accept = header(exchange.headers['accept']);
     if (info.verb === 'watch') {
       const form = negotiate(accept, { watch: true, transforms: true, pretty: false });
@@ -344,15 +346,6 @@ function header(value: string | string[] | undefined): string | undefined {
 
 export function unauthorizedRequest(): StatusError {
   return unauthorized('Unauthorized');
-}
-
-function methodUnknown(): StatusError {
-  return new StatusError({
-    code: 405,
-    reason: 'MethodNotAllowed',
-    message: 'the server does not allow this method on the requested resource',
-    details: {},
-  });
 }
 
 /** A failure is told in JSON to whoever asked for something that is not served. */

@@ -6,6 +6,11 @@ import type { HandlerContext, StreamingRequest, StreamingResource } from '../cha
 import { methodNotAllowed } from '../registry/registry.ts';
 import type { Exchange, ResponseHeaders } from './exchange.ts';
 
+/** Throws 405 for a method that the subresource does not take. */
+export function checkMethod(streaming: StreamingResource, method: string): void {
+  if (!streaming.methods.has(method)) throw methodNotAllowed();
+}
+
 /** Resolves when the handler is done. Rejects with a StatusError when it refuses before it answers. */
 export async function serveStream(
   streaming: StreamingResource,
@@ -13,11 +18,7 @@ export async function serveStream(
   exchange: Exchange,
   headers: ResponseHeaders,
 ): Promise<void> {
-  if (streaming.request === undefined) {
-    if (streaming.upgrade !== undefined && exchange.method !== 'PUT' && exchange.method !== 'DELETE')
-      throw badRequest('Upgrade request required');
-    throw methodNotAllowed();
-  }
+  if (streaming.request === undefined) throw badRequest('Upgrade request required');
   await streaming.request(context, streamingRequest(exchange, headers));
 }
 

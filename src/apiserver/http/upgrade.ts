@@ -14,6 +14,7 @@ import { requestInfo, splitTarget } from '../request/request-info.ts';
 import { failureHeaders } from './answer.ts';
 import type { UpgradeExchange } from './exchange.ts';
 import { unauthorizedRequest } from './handler.ts';
+import { checkMethod } from './streaming.ts';
 import type { LineWriter } from './watch-stream.ts';
 import type { Watches } from './watches.ts';
 
@@ -81,6 +82,7 @@ export class UpgradeRequestHandler {
     if (definition === undefined) throw badRequest(`${path} cannot be upgraded`);
     const streaming = dispatcher.streaming(definition, info.subresource);
     if (streaming !== undefined) {
+      checkMethod(streaming, method);
       if (streaming.upgrade === undefined)
         throw badRequest(`${info.resource}/${info.subresource} cannot be upgraded`);
       const context = await dispatcher.connect(known, definition);

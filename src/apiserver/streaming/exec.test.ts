@@ -237,9 +237,9 @@ describe('exec, attach and port-forward', () => {
   });
 
   test('refusals before the upgrade: ours as Status, the kubelet’s as it says them', async () => {
-    const refused = async (path: string) => {
+    const refused = async (path: string, method = 'POST') => {
       const socket = await c.dial();
-      socket.write(upgradeRequest(path));
+      socket.write(upgradeRequest(path).replace('POST', method));
       const { head, rest } = await readHead(socket);
       const parts: Buffer[] = [rest];
       for await (const chunk of socket) parts.push(chunk as Buffer);
@@ -272,5 +272,10 @@ describe('exec, attach and port-forward', () => {
     const plain = await c.fetch(`${EXEC}?command=a`, { method: 'POST' });
     assert.equal(plain.status, 400);
     await quiet();
+    // Another method is another verb to authorization: it must not lead to the same place.
+    for (const method of ['PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS']) {
+      assert.match((await refused(`${EXEC}?command=a`, method)).head, /^HTTP\/1.1 405 /, method);
+      assert.equal((await c.fetch(`${EXEC}?command=a`, { method })).status, 405, method);
+    }
   });
 });

@@ -92,6 +92,7 @@ export function podStreams({
     group: '',
     resource: 'pods',
     subresource,
+    methods: new Set(['GET', 'POST']),
     async upgrade(context, upgrade) {
       await mayCreate(authorizer, context, upgrade);
       const pod = await podOf(reader, context);

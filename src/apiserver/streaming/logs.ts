@@ -93,8 +93,8 @@ export function podLogs(reader: ObjectReader, kubelets: Kubelets, backends: Back
     group: '',
     resource: 'pods',
     subresource: 'log',
+    methods: new Set(['GET', 'HEAD']),
     async request(context, http) {
-      if (http.method !== 'GET' && http.method !== 'HEAD') throw methodNotAllowed();
       const answer = await open(context);
       if (answer === undefined) return respondEmpty(http);
       http.respond(200, { 'content-type': 'text/plain' });
@@ -106,21 +106,12 @@ export function podLogs(reader: ObjectReader, kubelets: Kubelets, backends: Back
       await returnBody(answer, http);
     },
     async upgrade(context, upgrade) {
-      if (upgrade.method !== 'GET') throw methodNotAllowed();
       if (String(upgrade.headers['upgrade']).toLowerCase() !== 'websocket')
         throw badRequest('pods/log can be upgraded to websocket only');
       sockets.check(upgrade);
       await sockets.send(upgrade, await open(context));
     },
   };
-}
-
-function methodNotAllowed(): StatusError {
-  return new StatusError({
-    code: 405,
-    reason: 'MethodNotAllowed',
-    message: 'the server does not allow this method on the requested resource',
-  });
 }
 
 export const segment = (text: string): string => encodeURIComponent(text);

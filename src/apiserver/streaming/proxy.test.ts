@@ -165,6 +165,17 @@ describe('proxies', () => {
     assert.deepEqual([empty.status, (JSON.parse(empty.body) as { body: string }).body], [200, '']);
   });
 
+  test('a program is asked with every method that there is, and with no other', async () => {
+    const base = `/api/v1/namespaces/shop/pods/web:${target}/proxy/x`;
+    for (const method of ['DELETE', 'GET', 'OPTIONS', 'PATCH', 'POST', 'PUT']) {
+      const answer = await c.fetch(base, { method });
+      assert.deepEqual([answer.status, answer.headers['x-method']], [200, method]);
+    }
+    for (const method of ['TRACE', 'SEARCH']) assert.equal((await c.fetch(base, { method })).status, 405);
+    const objects = await c.fetch('/api/v1/namespaces/shop/pods/web', { method: 'OPTIONS' });
+    assert.equal(objects.status, 405);
+  });
+
   test('links and redirects of the program stay under its proxy', async () => {
     const base = `/api/v1/namespaces/shop/services/http:web:http/proxy`;
     const page = await c.fetch(`${base}/page`, { headers: { accept: 'text/html' } });

@@ -39,6 +39,8 @@ const hostOf = ({ host, port, tls }: Backend): string => {
 const unreachable = (problem: string): Error =>
   serviceUnavailable(`error trying to reach service: ${problem}`);
 
+const PROXY_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+
 export function proxies(options: ProxyOptions): readonly StreamingResource[] {
   const { kubelets, backends } = options;
   const proxy = (
@@ -49,6 +51,7 @@ export function proxies(options: ProxyOptions): readonly StreamingResource[] {
     group: '',
     resource,
     subresource: 'proxy',
+    methods: PROXY_METHODS,
     async request(context, http) {
       const { prefix, path, query } = splitProxyUrl(http.url, namespaced);
       const backend = await target(context);
