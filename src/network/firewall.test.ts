@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../component/index.ts';
 import type { HostOperations, RunResult } from '../host/index.ts';
-import { applyRules, droppingChains } from './firewall.ts';
+import { applyRules, droppingChains, firewallWarning } from './firewall.ts';
 import { ruleset } from './ruleset.ts';
 
 /** nft with a fixed answer. */
@@ -11,7 +11,7 @@ function nft(answer: Partial<RunResult> & { readonly text?: string }): HostOpera
   return { run: async () => result } as unknown as HostOperations;
 }
 
-test('chains of other firewalls that drop forwarded packets are found, ours and harmless ones are not', async () => {
+test('chains of other firewalls that drop what pods send are found, ours and harmless ones are not', async () => {
   const chain = (table: string, name: string, hook: string, policy: string) => ({
     chain: { family: 'ip', table, name, handle: 1, type: 'filter', hook, prio: 0, policy },
   });
@@ -26,8 +26,17 @@ test('chains of other firewalls that drop forwarded packets are found, ours and 
     ],
   });
   assert.deepEqual(await droppingChains(nft({ text }), 'bulkhead'), [
-    { family: 'ip', table: 'filter', chain: 'FORWARD' },
+    { family: 'ip', table: 'filter', chain: 'FORWARD', hook: 'forward' },
+    { family: 'ip', table: 'filter', chain: 'INPUT', hook: 'input' },
   ]);
+  const told = firewallWarning(await droppingChains(nft({ text }), 'bulkhead'), 'br0') ?? '';
+  assert.match(told, /packets to this machine .*\(ip filter FORWARD, ip filter INPUT\)/);
+  assert.deepEqual(told.match(/nft insert [^;]*/g), [
+    'nft insert rule ip filter FORWARD iifname "br0" accept',
+    'nft insert rule ip filter FORWARD oifname "br0" accept',
+    'nft insert rule ip filter INPUT iifname "br0" accept',
+  ]);
+  assert.equal(firewallWarning([], 'br0'), undefined);
   const failing = nft({ exitCode: 1, stderr: Buffer.from('Operation not supported') });
   await assert.rejects(droppingChains(failing, 'bulkhead'), /cannot list .*Operation not supported/);
   await assert.rejects(

@@ -20,10 +20,12 @@ export interface ForeignChain {
   readonly family: string;
   readonly table: string;
   readonly chain: string;
+  /** What passes it: packets through this machine, or to it, where pods find names and the API server. */
+  readonly hook: 'forward' | 'input';
 }
 
 /**
- * The base chains of others that drop forwarded packets unless told otherwise. An accept in our table does not
+ * The base chains of others that drop packets through or to this machine unless told otherwise. An accept in our table does not
  * overrule them: in nftables a packet has to be accepted by every base chain of a hook.
  */
 export async function droppingChains(host: HostOperations, ownTable: string): Promise<ForeignChain[]> {
@@ -34,7 +36,27 @@ export async function droppingChains(host: HostOperations, ownTable: string): Pr
     readonly nftables?: readonly { readonly chain?: Readonly<Record<string, unknown>> }[];
   };
   return (nftables ?? []).flatMap(({ chain }) => {
-    if (chain?.['hook'] !== 'forward' || chain['policy'] !== 'drop' || chain['table'] === ownTable) return [];
-    return [{ family: String(chain['family']), table: String(chain['table']), chain: String(chain['name']) }];
+    const hook = chain?.['hook'];
+    if (!chain || (hook !== 'forward' && hook !== 'input')) return [];
+    if (chain['policy'] !== 'drop' || chain['table'] === ownTable) return [];
+    const { family, table, name } = chain;
+    return [{ family: String(family), table: String(table), chain: String(name), hook }];
   });
+}
+
+/** What is wrong, and the commands that mend it; undefined when no chain drops. */
+export function firewallWarning(chains: readonly ForeignChain[], bridge: string): string | undefined {
+  if (chains.length === 0) return undefined;
+  const names = ({ family, table, chain }: ForeignChain): string => `${family} ${table} ${chain}`;
+  const directions = ({ hook }: ForeignChain): string[] =>
+    hook === 'input' ? ['iifname'] : ['iifname', 'oifname'];
+  const commands = chains.flatMap((chain) =>
+    directions(chain).map((word) => `nft insert rule ${names(chain)} ${word} "${bridge}" accept`),
+  );
+  const hooks = new Set(chains.map(({ hook }) => hook));
+  const what = [
+    ...(hooks.has('forward') ? ['forwarded packets'] : []),
+    ...(hooks.has('input') ? ['packets to this machine (pods find names and the API server there)'] : []),
+  ].join(' and ');
+  return `another firewall drops ${what} by policy (${chains.map(names).join(', ')}); let pods through: ${commands.join('; ')}`;
 }

@@ -2,8 +2,9 @@
 // each pod, masquerading for what leaves the pod ranges, and mapped host ports. It relies on ip(8) and nft(8), and
 // keeps what it gave to whom on disk.
 //
-// Limits: a base chain of another firewall that drops forwarded packets by policy has to let the bridge through by a
-// rule of its own (a warning names it); mapped ports are not reachable at ::1, for which Linux has no route_localnet.
+// Limits: a base chain of another firewall that drops by policy what goes through or to this machine has to let the
+// bridge through by a rule of its own (a warning names it); mapped ports are not reachable at ::1, for which Linux has
+// no route_localnet.
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -42,7 +43,7 @@ import {
   unplug,
   vethName,
 } from './bridge.ts';
-import { applyRules, droppingChains } from './firewall.ts';
+import { applyRules, droppingChains, firewallWarning } from './firewall.ts';
 import { type HostPort, type Lease, LeaseStore } from './leases.ts';
 import { hostPortsOf, parsePodCidrs, parseRanges } from './requests.ts';
 import { DEFAULT_BRIDGE, DEFAULT_TABLE, removeTraces } from './reset.ts';
@@ -163,16 +164,8 @@ class BridgeNetwork implements PodNetwork {
       );
     });
     const chains = await droppingChains(this.#host, this.#table);
-    if (chains.length > 0) {
-      const list = chains.map((c) => `${c.family} ${c.table} ${c.chain}`).join(', ');
-      this.#warning = `another firewall drops forwarded packets by policy (${list}); let pods through: ${chains
-        .flatMap((c) => [
-          `nft insert rule ${c.family} ${c.table} ${c.chain} iifname "${this.#bridge}" accept`,
-          `nft insert rule ${c.family} ${c.table} ${c.chain} oifname "${this.#bridge}" accept`,
-        ])
-        .join('; ')}`;
-      this.#logger.warn({ chains }, this.#warning);
-    }
+    this.#warning = firewallWarning(chains, this.#bridge);
+    if (this.#warning !== undefined) this.#logger.warn({ chains }, this.#warning);
   }
 
   #makePools(cursor: readonly string[]): void {
