@@ -78,6 +78,23 @@ test('network policies and service ranges', () => {
         { 'spec.cidrs': ['fd00::0/64'] },
         ['spec.cidrs[0]: Invalid value: "fd00::0/64": must be in canonical form ("fd00::/64")'],
       ],
+      [
+        { 'spec.cidrs': ['10.0.0.0/16', '10.1.0.0/16'] },
+        [
+          'spec.cidrs: Invalid value: ["10.0.0.0/16","10.1.0.0/16"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64',
+        ],
+      ],
+      [
+        { 'spec.cidrs': ['10.0.0.0/16', 'x', 'y'] },
+        ['spec.cidrs: Invalid value: {"cidrs":["10.0.0.0/16","x","y"]}: may only hold up to 2 values'],
+      ],
+      [
+        { 'spec.cidrs': ['x', 'y'] },
+        [0, 1].map(
+          (i) =>
+            `spec.cidrs[${i}]: Invalid value: "${'xy'[i]}": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`,
+        ),
+      ],
     ],
   );
   check(

@@ -30,7 +30,7 @@ import {
   rangeContains,
   validateRange,
 } from './addresses.ts';
-import { equal, type Findings } from './findings.ts';
+import type { Findings } from './findings.ts';
 import { validateDomainPrefixedPath } from './job.ts';
 import type { AnyRules, KindRules } from './kind.ts';
 import { protocols } from './pod-containers.ts';
@@ -285,22 +285,27 @@ const serviceCidr: KindRules<ServiceCIDR> = {
   validate({ spec = {} }, findings) {
     const ranges = spec.cidrs ?? [];
     if (ranges.length === 0) findings.required('spec.cidrs', 'at least one CIDR required');
-    if (ranges.length > 2) findings.invalid('spec', spec, 'may only hold up to 2 values');
-    else if (ranges.length === 2 && familyOfRange(ranges[0]!) === familyOfRange(ranges[1]!))
-      findings.invalid(
-        'spec',
-        spec,
-        'may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96',
-      );
+    if (ranges.length > 2) {
+      findings.invalid('spec.cidrs', spec, 'may only hold up to 2 values');
+      return;
+    }
     for (const [i, range] of ranges.entries())
       validateRange(findings, `spec.cidrs[${i}]`, range, { canonical: true });
+    const [family, second] = ranges.map(familyOfRange);
+    if (ranges.length === 2 && family === second && family !== undefined)
+      findings.invalid(
+        'spec.cidrs',
+        ranges,
+        'may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64',
+      );
   },
   validateUpdate(object, old, findings) {
     const now = object.spec?.cidrs ?? [];
     const before = old.spec?.cidrs ?? [];
     // A range of the second family may be added.
-    const widened = before.length === 1 && now.length === 2 && now[0] === before[0];
-    if (!widened && !equal(now, before)) findings.immutable('spec.cidrs', now, before);
+    const widened = before.length === 1 && now.length === 2;
+    if (!widened && now.length !== before.length) findings.immutable('spec.cidrs', now, before);
+    else for (const [i, range] of before.entries()) findings.immutable(`spec.cidrs[${i}]`, now[i], range);
   },
 };
 

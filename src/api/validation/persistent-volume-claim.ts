@@ -1,6 +1,6 @@
 // PersistentVolumeClaims, and the claim templates that pods and stateful sets carry.
 
-import { dns1123Subdomain } from '../names.ts';
+import { dns1123Subdomain, qualifiedName } from '../names.ts';
 import { compareQuantities, quantitySign } from '../quantity.ts';
 import type {
   PersistentVolumeClaim,
@@ -9,10 +9,17 @@ import type {
 } from '../types/core-v1.ts';
 import { difference } from './difference.ts';
 import { equal, type Findings, POSITIVE } from './findings.ts';
-import { validateResourceAmount } from './resources.ts';
+import { isNativeResource, validateNotNegative, validateResourceAmount } from './resources.ts';
 
 export const accessModes = ['ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOnce', 'ReadWriteOncePod'];
 export const volumeModes = ['Block', 'Filesystem'];
+const resizeStates: readonly string[] = [
+  'ControllerResizeInProgress',
+  'ControllerResizeInfeasible',
+  'NodeResizeInProgress',
+  'NodeResizeInfeasible',
+  'NodeResizePending',
+];
 const CLASS_ANNOTATION = 'volume.beta.kubernetes.io/storage-class';
 
 export function validateAccessModes(
@@ -155,8 +162,27 @@ function validateAttributesClassUpdate(
   );
 }
 
-export function validateClaimStatusUpdate(claim: PersistentVolumeClaim, findings: Findings): void {
-  for (const [name, amount] of Object.entries(claim.status?.capacity ?? {}))
+export function validateClaimStatusUpdate({ status }: PersistentVolumeClaim, findings: Findings): void {
+  for (const [name, amount] of Object.entries(status?.capacity ?? {}))
     if (quantitySign(amount) < 0)
       findings.invalid(`status.capacity[${name}]`, amount, 'must be a valid resource quantity');
+  // The field's name is upstream's, and so is the value that it names.
+  const field = 'status.allocatedResourceStatus';
+  for (const [name, state] of Object.entries(status?.allocatedResourceStatuses ?? {})) {
+    validateClaimResource(findings, field, name);
+    if (!resizeStates.includes(state)) findings.notSupported(field, name, resizeStates);
+  }
+  for (const [name, amount] of Object.entries(status?.allocatedResources ?? {}))
+    if (validateClaimResource(findings, 'status.allocatedResources', name))
+      validateNotNegative(findings, `status.allocatedResources[${name}]`, amount);
+}
+
+/** Of the resources that Kubernetes itself names, claims have storage only. */
+function validateClaimResource(findings: Findings, field: string, name: string): boolean {
+  const complaints = qualifiedName(name);
+  for (const complaint of complaints) findings.invalid(field, name, complaint);
+  if (complaints.length > 0) return false;
+  if (!isNativeResource(name) || name === 'storage') return true;
+  findings.notSupported(field, name, ['storage']);
+  return false;
 }

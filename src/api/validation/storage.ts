@@ -221,8 +221,9 @@ const volumeAttributesClass: KindRules<VolumeAttributesClass> = {
     else
       for (const complaint of qualifiedName(object.driverName.toLowerCase()))
         findings.invalid('driverName', object.driverName, complaint);
-    if (Object.keys(object.parameters ?? {}).length === 0) findings.required('parameters');
     validateParameters(findings, object.parameters);
+    if (Object.keys(object.parameters ?? {}).length === 0)
+      findings.required('parameters', 'must contain at least one key/value pair');
   },
   validateUpdate(object, old, findings) {
     if (object.driverName !== old.driverName)

@@ -283,3 +283,45 @@ test('a service keeps its address', () => {
     'spec.clusterIPs[0]: Invalid value: ["10.96.0.6"]: may not change once set',
   ]);
 });
+
+test('a ServiceCIDR keeps its ranges, and may get one of the other family', () => {
+  const range = whole({
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'ServiceCIDR',
+    metadata: { name: 's' },
+    spec: { cidrs: ['10.0.0.0/16'] },
+  });
+  const errors = (...cidrs: readonly string[]) =>
+    updateErrors(range, changed(range, { 'spec.cidrs': cidrs }));
+  assert.deepEqual(errors('10.0.0.0/16', 'fd00::/108'), []);
+  assert.deepEqual(errors('10.1.0.0/16'), [
+    'spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable',
+  ]);
+  assert.deepEqual(errors('10.1.0.0/16', 'fd00::/108'), [
+    'spec.cidrs[0]: Invalid value: "10.1.0.0/16": field is immutable',
+  ]);
+});
+
+test('of a claim’s status, what is allocated is storage, in a state that there is', () => {
+  const claim = whole({
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    metadata: { name: 'c' },
+    spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
+  });
+  const errors = (status: object) => statusErrors(claim, { ...claim, status });
+  assert.deepEqual(
+    errors({
+      allocatedResources: { storage: '2Gi', 'example.com/iops': '5' },
+      allocatedResourceStatuses: { storage: 'NodeResizePending' },
+    }),
+    [],
+  );
+  assert.deepEqual(errors({ allocatedResourceStatuses: { storage: 'Done' } }), [
+    'status.allocatedResourceStatus: Unsupported value: "storage": supported values: "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"',
+  ]);
+  assert.deepEqual(errors({ allocatedResources: { cpu: '1', storage: '-1' } }), [
+    'status.allocatedResources: Unsupported value: "cpu": supported values: "storage"',
+    'status.allocatedResources[storage]: Invalid value: "-1": must be greater than or equal to 0',
+  ]);
+});
