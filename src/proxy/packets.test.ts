@@ -9,7 +9,7 @@ import { eventually } from '../client/testing/eventually.ts';
 import type { ServiceProxy } from './index.ts';
 import type { Machine } from './testing/network.ts';
 import type { DialOptions } from './testing/peer.ts';
-import { skipPackets, startWorld, type World } from './testing/world.ts';
+import { SERVICE_CIDRS, skipPackets, startWorld, type World } from './testing/world.ts';
 
 const skip = skipPackets;
 let world: World;
@@ -34,6 +34,8 @@ before(async () => {
   ]);
   proxy = await world.start({
     healthBindAddress: '127.0.0.1:0',
+    // The node has addresses in the later ones, and is to be reached at them all the same.
+    serviceCidrs: [...SERVICE_CIDRS, '192.0.2.0/29', 'fd00:99::/125'],
     isBalancers: (address) => address.startsWith('192.0.2.20') || address.startsWith('fd00:99::20'),
   });
 });
@@ -311,7 +313,9 @@ test('at an address of the load balancer’s own on this machine only the Servic
       assert.deepEqual(who(await ask(from, address, 2222)), ['ECONNREFUSED']);
       assert.deepEqual(who(await ask(from, address, 30410)), ['ECONNREFUSED']);
     }
-  assert.deepEqual(who(await ask(outsider, network.nodeIps[0], 2222)), ['program']);
+  for (const nodeIp of network.nodeIps)
+    for (const from of [outsider, 'node'] as const)
+      assert.deepEqual(who(await ask(from, nodeIp, 2222)), ['program']);
   assert.deepEqual(who(await ask(outsider, network.nodeIps[0], 30410)), [a.name]);
 });
 

@@ -11,7 +11,7 @@ import { outermost, type Protocol } from './program.ts';
 export interface RulesetOptions {
   /** Sources in these are pods: external traffic from them is treated as internal, and they keep their address. */
   readonly podRanges: readonly Cidr[];
-  /** Addresses in these that no Service has lead nowhere. */
+  /** Addresses in these that neither a Service nor the machine has lead nowhere. */
   readonly serviceRanges: readonly Cidr[];
   /** The node's addresses that have node ports; all but loopback when empty. */
   readonly nodePortRanges: readonly Cidr[];
@@ -89,7 +89,9 @@ function rulesOfServices({ nodePortRanges }: RulesetOptions): string[] {
         : `${ip} daddr != ${family === 4 ? '127.0.0.0/8' : '::1'}`;
     rules.push(`${where} fib daddr type local meta l4proto . th dport vmap @node_ports_v${family}`);
   }
-  for (const family of families) rules.push(`${IP[family]} daddr @services_v${family} drop`);
+  // A range that somebody adds may hold an address of the machine: it must not fall silent by that.
+  for (const family of families)
+    rules.push(`${IP[family]} daddr @services_v${family} fib daddr type != local drop`);
   return rules;
 }
 
