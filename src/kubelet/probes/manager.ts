@@ -17,6 +17,12 @@ export type ProbeType = 'Liveness' | 'Readiness' | 'Startup';
 /** Tries of a probe that could not be run at all. */
 const TRIES = 3;
 
+/**
+ * A container that has just been started seldom listens yet when it is first asked whether it is ready. Upstream asks
+ * again when its next look at the runtime, a second later, finds the container running; the period begins at the first.
+ */
+const SECOND_LOOK_MS = 1000;
+
 export interface ProbeManagerOptions {
   readonly clock: Clock;
   readonly logger: Logger;
@@ -44,6 +50,8 @@ class ProbeWorker {
   #stopped = false;
   #last: 'success' | 'failure' | undefined;
   #run = 0;
+  /** What the last wait was shorter than the period by, in ms. Undefined: this is the first attempt. */
+  #early: number | undefined;
   result: ProbeOutcome;
 
   constructor(
@@ -86,8 +94,20 @@ class ProbeWorker {
       logger.error({ err: error, pod: this.#subject.pod.metadata.name }, 'a probe failed unexpectedly');
     }
     if (this.#stopped || !goOn) return;
+    this.#schedule(Math.max(0, this.#wait() - (clock.monotonic() - began)));
+  }
+
+  /** From the beginning of one attempt to the next, in ms. */
+  #wait(): number {
     const period = (this.#probe.periodSeconds ?? 10) * 1000;
-    this.#schedule(Math.max(0, period - (clock.monotonic() - began)));
+    const first = this.#early === undefined;
+    const wait = period - (this.#early ?? 0);
+    this.#early = 0;
+    const hasDelay = (this.#probe.initialDelaySeconds ?? 0) > 0;
+    if (!first || this.type !== 'Readiness' || this.result === 'success' || hasDelay) return wait;
+    if (wait <= SECOND_LOOK_MS) return wait;
+    this.#early = SECOND_LOOK_MS;
+    return SECOND_LOOK_MS;
   }
 
   /** Whether the probe is to be run again. */

@@ -243,6 +243,38 @@ test('readiness waits for its delay, its thresholds, and comes back', async () =
   b.manager.stop();
 });
 
+test('who was asked too early whether it is ready is asked again after a second, and then each period', async () => {
+  const probe: Probe = { httpGet: { port: 1 }, periodSeconds: 10 };
+  const b = bench({ readinessProbe: probe });
+  const runsAfter = async (ms: number): Promise<number> => {
+    await b.clock.advance(ms);
+    return b.runs.length;
+  };
+  b.verdict = 'failure';
+  b.follow();
+  assert.equal(await runsAfter(0), 1);
+  assert.equal(await runsAfter(999), 1);
+  assert.equal(await runsAfter(1), 2);
+  assert.equal(await runsAfter(8999), 2);
+  assert.equal(await runsAfter(1), 3);
+  assert.equal(await runsAfter(9999), 3);
+  assert.equal(await runsAfter(1), 4);
+  b.manager.stop();
+  for (const other of [
+    { readinessProbe: { ...probe, initialDelaySeconds: 2 } },
+    { livenessProbe: probe },
+    { startupProbe: probe },
+  ]) {
+    const c = bench(other);
+    c.verdict = 'failure';
+    c.follow();
+    await c.clock.advance(2000);
+    await c.clock.advance(9999);
+    assert.equal(c.runs.length, 'readinessProbe' in other ? 1 : 2, JSON.stringify(other));
+    c.manager.stop();
+  }
+});
+
 test('liveness fails after its threshold and is not asked again', async () => {
   const b = bench({ livenessProbe: { httpGet: { port: 1 }, periodSeconds: 1, failureThreshold: 3 } });
   b.follow();
