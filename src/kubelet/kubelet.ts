@@ -283,6 +283,8 @@ export class NodeAgent implements Kubelet {
       const stopWorkers = () => [...this.#workers.values()].map((worker) => worker.stop());
       const workers = stopWorkers();
       this.#stop.abort(new Error('the node agent stops'));
+      // A worker may wait for a status to arrive, and the server take none for long (a full disk).
+      const statuses = this.#statuses[Symbol.asyncDispose]();
       this.#unsubscribe();
       this.#housekeeping?.cancel();
       this.#probes.stop();
@@ -291,7 +293,7 @@ export class NodeAgent implements Kubelet {
       await this.#server?.[Symbol.asyncDispose]();
       await Promise.all([...workers, ...stopWorkers()]);
       await this.#orphans.settled();
-      await this.#statuses[Symbol.asyncDispose]();
+      await statuses;
       await this.#volumes[Symbol.asyncDispose]();
       await this.#references[Symbol.asyncDispose]();
       await this.#node[Symbol.asyncDispose]();

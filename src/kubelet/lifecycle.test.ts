@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import type { ContainerStatus, Pod } from '../api/types/core-v1.ts';
 import { resources } from '../client/index.ts';
@@ -585,6 +586,27 @@ test('the status survives an API server that fails for a while', async () => {
   failing = false;
   await pass(clock, 15);
   await waitFor(node, 'web', running);
+});
+
+test('an agent stops although the server takes no status of an ended pod, and the next one tells it', async () => {
+  await using node = await startTestNode();
+  const pod = await node.createPod({ name: 'job', spec: { restartPolicy: 'Never' } });
+  await waitFor(node, 'job', running);
+  let refused = 0;
+  node.api.intercept = (call) => {
+    if (call.verb !== 'patch' || call.resource.resource !== 'pods') return undefined;
+    refused++;
+    throw new Error('the disk is full');
+  };
+  node.runtime.exit({ podUid: pod.metadata.uid, container: 'web' }, 0);
+  await eventually(async () => assert.ok(refused > 1));
+  const restarted = node.restart();
+  await Promise.race([
+    restarted,
+    once(AbortSignal.timeout(5000), 'abort').then(() => assert.fail('it hangs')),
+  ]);
+  node.api.intercept = undefined;
+  await waitFor(node, 'job', (p) => assert.equal(p.status.phase, 'Succeeded'));
 });
 
 test('a node that was deleted is registered again', async () => {

@@ -118,9 +118,13 @@ export class StatusManager implements AsyncDisposable {
     entry.sending ??= this.#send(entry);
   }
 
-  /** Resolves when the pod's newest status is at the server, or cannot get there because the pod is gone. */
+  /**
+   * Resolves when the pod's newest status is at the server, or cannot get there because the pod is gone; rejects when
+   * the agent stops before that.
+   */
   async flush(podUid: string): Promise<void> {
     for (;;) {
+      this.#stop.signal.throwIfAborted();
       const sending = this.#entries.get(podUid)?.sending;
       if (!sending) return;
       await sending;
