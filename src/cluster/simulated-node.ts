@@ -5,6 +5,7 @@ import type { Client } from '../client/index.ts';
 import type { Clock, Logger } from '../component/index.ts';
 import { createSimulatedHost, type Kubelet, startKubelet } from '../kubelet/index.ts';
 import { type Simulation, startSimulatedRuntime } from '../runtime/simulated/index.ts';
+import { dnsAddress } from './ranges.ts';
 
 export interface SimulatedNode extends AsyncDisposable {
   readonly name: string;
@@ -25,6 +26,8 @@ export interface SimulatedNodeOptions {
   readonly cpus?: number;
   readonly memoryBytes?: number;
   readonly maxPods?: number;
+  /** The cluster's service ranges: pods are told the DNS address in them, as on a real node. */
+  readonly serviceCidrs: readonly string[];
 }
 
 /** Pods of node i have addresses of 10.128+.x/24, one range a node; the nodes' own are of 198.18.0.0/15, the benchmark range. */
@@ -52,6 +55,7 @@ export async function startSimulatedNode(options: SimulatedNodeOptions): Promise
         images: runtime,
         host,
         podCidrs: [podCidr],
+        clusterDNS: options.serviceCidrs.map(dnsAddress),
         labels: { 'bulkhead.dev/simulated': 'true', ...options.labels },
         ...(options.maxPods === undefined ? {} : { maxPods: options.maxPods }),
       }),

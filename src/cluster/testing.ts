@@ -60,7 +60,7 @@ export interface TestCluster extends AsyncDisposable {
 export async function startCluster(options: TestClusterOptions = {}): Promise<TestCluster> {
   const clock = options.clock ?? systemClock;
   const logger = options.logger ?? silentLogger;
-  const serviceCidrs = options.serviceCidrs ?? ['10.96.0.0/16'];
+  const serviceCidrs = serviceCidrsOf(options);
   const stack = new AsyncDisposableStack();
   try {
     const certificates = await clusterCertificates({
@@ -100,6 +100,8 @@ export async function startCluster(options: TestClusterOptions = {}): Promise<Te
   }
 }
 
+const serviceCidrsOf = ({ serviceCidrs = ['10.96.0.0/16'] }: TestClusterOptions) => serviceCidrs;
+
 const NOT_READY_TAINT = 'node.kubernetes.io/not-ready';
 
 const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => `node-${i}`);
@@ -114,6 +116,7 @@ class RunningTestCluster implements TestCluster {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #random: (() => number) | undefined;
+  readonly #serviceCidrs: readonly string[];
   #made = 0;
   #owned: AsyncDisposableStack | undefined;
 
@@ -128,6 +131,7 @@ class RunningTestCluster implements TestCluster {
     this.#clock = clock;
     this.#logger = logger;
     this.#random = options.random;
+    this.#serviceCidrs = serviceCidrsOf(options);
     this.url = plane.apiServer.url;
     this.client = plane.client(ADMINISTRATOR);
     this.kubeconfig = renderKubeconfig({
@@ -149,6 +153,7 @@ class RunningTestCluster implements TestCluster {
       client: this.#plane.client(nodeUser(name)),
       clock: this.#clock,
       logger: this.#logger,
+      serviceCidrs: this.#serviceCidrs,
       ...(this.#random === undefined ? {} : { random: this.#random }),
     });
     this.nodesOwner.use(node);

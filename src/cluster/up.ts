@@ -188,7 +188,7 @@ export async function startOnMachine(
     }
     await ensureDefaultStorageClass(admin);
     const nodes = simulated
-      ? await startSimulatedNodes(plane, options.simulate, logger, stack)
+      ? await startSimulatedNodes(plane, options.simulate, serviceCidrs, logger, stack)
       : [
           await startThisMachine(
             plane,
@@ -328,6 +328,7 @@ function openStore(options: UpOptions, logger: Logger): Promise<Store> | Store {
 async function startSimulatedNodes(
   plane: ControlPlane,
   count: number | undefined,
+  serviceCidrs: readonly string[],
   logger: Logger,
   stack: AsyncDisposableStack,
 ): Promise<SimulatedNode[]> {
@@ -341,6 +342,7 @@ async function startSimulatedNodes(
           index,
           client: plane.client(nodeUser(name)),
           clock: systemClock,
+          serviceCidrs,
           logger,
         }),
       ),

@@ -42,6 +42,21 @@ function program(text: string, timeout: number): Promise<{ code: number; output:
 }
 
 describe('a test cluster', () => {
+  it('warns of nothing when an ordinary pod runs', async () => {
+    await using cluster = await startCluster();
+    await run(cluster, 'web');
+    await runs(cluster, 'web');
+    const events = cluster.client.resource(resources.events);
+    await eventually('the start is told', async () =>
+      assert.ok((await events.list()).items.some(({ reason }) => reason === 'Started')),
+    );
+    const warnings = (await events.list()).items.filter(({ type }) => type === 'Warning');
+    assert.deepEqual(
+      warnings.map(({ reason }) => reason),
+      [],
+    );
+  });
+
   it('starts fast once the code is loaded', async (t) => {
     const times: number[] = [];
     for (let i = 0; i < 5; i++) {
