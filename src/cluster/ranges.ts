@@ -2,7 +2,8 @@
 // primary one first, as upstream's --cluster-cidr and --service-cluster-ip-range. And the addresses in them that have
 // a meaning of their own.
 
-import { addressAt, type Family, formatAddress, parseCidr } from '../component/index.ts';
+import type { AddressRange } from '../cloud/index.ts';
+import { addressAt, type Family, formatAddress, parseCidr, sizeOf } from '../component/index.ts';
 
 /** What a range may be long, by IP version. */
 const PREFIXES = { 4: { shortest: 8, longest: 28 }, 6: { shortest: 48, longest: 120 } } as const;
@@ -36,6 +37,23 @@ export function familyOf(range: string): Family {
 /** True when both have the same IP versions in the same order. */
 export function sameFamilies(a: readonly string[], b: readonly string[]): boolean {
   return a.map(familyOf).join() === b.map(familyOf).join();
+}
+
+/** What is wrong with load-balancer ranges beside the cluster's own, whose addresses are pods' and Services'. */
+export function loadBalancerRangesProblem(
+  ranges: readonly AddressRange[],
+  clusterRanges: readonly string[],
+): string | undefined {
+  for (const text of clusterRanges) {
+    const cidr = parseCidr(text)!;
+    const last = cidr.base + sizeOf(cidr) - 1n;
+    for (const { family, first, last: end } of ranges) {
+      if (family !== cidr.family || first > last || end < cidr.base) continue;
+      const [from, to] = [first, end].map((value) => formatAddress({ family, value }));
+      return `the load-balancer range ${from}-${to} holds addresses of the cluster's own range ${text}`;
+    }
+  }
+  return undefined;
 }
 
 /** The second address of a range (10.96.0.0/16 → 10.96.0.1): the `kubernetes` service's, the bridge's. */

@@ -30,7 +30,14 @@ import {
 import { defaultNodeName, isInterfaceName, isNodeName, machineAddress } from './machine.ts';
 import { type MachineNode, startMachineNode } from './machine-node.ts';
 import { containerProblems, PreflightError, type Problem, portProblem } from './preflight.ts';
-import { familyOf, firstAddress, rangesOf, rangesProblem, sameFamilies } from './ranges.ts';
+import {
+  familyOf,
+  firstAddress,
+  loadBalancerRangesProblem,
+  rangesOf,
+  rangesProblem,
+  sameFamilies,
+} from './ranges.ts';
 import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
 import {
   CLUSTER_NAME,
@@ -130,6 +137,11 @@ export async function startOnMachine(
 
     const serviceCidrs = rangesOf(settings.serviceCidr);
     const podCidrs = rangesOf(settings.podCidr);
+    const problem = loadBalancerRangesProblem(options.loadBalancerRanges, [...podCidrs, ...serviceCidrs]);
+    if (problem !== undefined)
+      throw new PreflightError([
+        { what: problem, remedy: 'Give --load-balancer-range addresses that nobody else has.' },
+      ]);
     const gateways = podCidrs.map(firstAddress);
     // A machine without a network of that version is reached by its pods at the bridge.
     const addresses = podCidrs.map((range, i) =>
