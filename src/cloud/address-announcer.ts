@@ -1,6 +1,9 @@
 // Makes this machine answer for load-balancer addresses from ranges: each address that a Service has been given is
-// put, alone, on an interface of ours, so that the machine answers ARP and neighbour questions for it and routes what
-// comes in to the service proxy. Addresses that are the machine's own already are left alone.
+// put, alone, on an interface of ours, so that the machine answers ARP questions for it and leads what comes in to the
+// service proxy. Addresses that are the machine's own already are left alone.
+//
+// Limits: for IPv6, Linux answers neighbour questions only on the interface that has the address. Neighbours reach an
+// IPv6 address of a range by a route to this machine.
 
 import type { Service } from '../api/types/core-v1.ts';
 import { type Client, resources, startController } from '../client/index.ts';
