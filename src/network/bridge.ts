@@ -102,8 +102,12 @@ export async function ensureBridge(
     lines.push(`addr replace ${address}/${cidr.prefix} dev ${bridge}${cidr.family === 6 ? ' nodad' : ''}`);
   await host.check(['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
   await setSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1');
-  if (gateways.some(({ cidr }) => cidr.family === 6))
+  if (gateways.some(({ cidr }) => cidr.family === 6)) {
     await setSysctl(`net/ipv6/conf/${bridge}/accept_ra`, '0');
+    // The bridge asks for pods with its link-local address, which nobody else has. Looking for a duplicate first, from
+    // the first pod on, would keep pods from one another for a second or two.
+    await setSysctl(`net/ipv6/conf/${bridge}/accept_dad`, '0');
+  }
 }
 
 export interface PodInterface {

@@ -335,6 +335,10 @@ test('pods get an address of each IP version when there are two ranges', {
     await network.attach(b);
     assert.equal(ips.length, 2);
     assert.match(ips[1]!, /^fd00:bb:77::/);
+    const local = async (...flags: string[]): Promise<string> =>
+      (await host.check(['ip', '-6', 'addr', 'show', 'dev', bridge, 'scope', 'link', ...flags])).toString();
+    await until(async () => (await local()).includes('inet6'));
+    assert.equal(await local('tentative'), '', 'pods reach one another at once');
     await using _a = await serve(a, 80);
     assert.equal(await fetchFrom(b, `http://[${ips[1]}]/`), `hello ${a.podName}`);
     assert.equal(await fetchFrom(undefined, `http://[${ips[1]}]/`), `hello ${a.podName}`);

@@ -61,6 +61,8 @@ export async function startTestNetwork(): Promise<TestNetwork> {
     run(netns, ['ip', '-batch', '-'], `${lines.join('\n')}\n`);
 
   const netns = await namespace('node');
+  // Links can ask for their neighbours at once; otherwise IPv6 is forwarded only a second or two later.
+  await run(netns, ['sh', '-c', 'echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad']);
   await ip(netns, [
     'link set dev lo up',
     'link add name pods type bridge mcast_snooping 0',
