@@ -328,6 +328,8 @@ test('pods get an address of each IP version when there are two ranges', {
 }, async () => {
   const before = readFileSync('/proc/sys/net/ipv6/conf/all/forwarding', 'utf8').trim();
   const six = { podCidrs: [`${range}/24`, 'fd00:bb:77::/64'], stateDirectory: join(directory, 'six') };
+  // The bridge of earlier tests, which had no such range, may be there still.
+  await host.run(['ip', 'link', 'del', 'dev', bridge]);
   const network = await start(six);
   try {
     const [a, b] = [await pod(), await pod()];
