@@ -38,12 +38,12 @@ export interface MachineNodeOptions {
 export interface MachineNode extends AsyncDisposable {
   readonly name: string;
   readonly images: ImageStore;
-  /** Stops every pod with its grace period; what they are stays recorded, and they start again with the next up. */
-  stopPods(): Promise<void>;
+  /**
+   * Ends every pod as its spec asks, all within `longestMs`; what they are stays recorded, and they start again with the
+   * next up. A second call with a shorter limit hurries the first.
+   */
+  stopPods(limit: { readonly longestMs: number }): Promise<void>;
 }
-
-/** Longer than this no pod is waited for when the whole cluster stops. */
-const STOP_SECONDS = 10;
 
 export async function startMachineNode(options: MachineNodeOptions): Promise<MachineNode> {
   const { paths, settings, logger } = options;
@@ -126,17 +126,15 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
     );
     await Promise.all([kubelet.ready, services.ready]);
     const owned = stack.move();
+    let removing: Promise<void> | undefined;
     return {
       name: settings.nodeName,
       images,
-      async stopPods() {
-        // Without the agent nobody starts again what is stopped here.
+      async stopPods(limit) {
+        await kubelet.stopPods(limit);
         await kubelet[Symbol.asyncDispose]();
-        const containers = await runtime.listContainers({ state: 'RUNNING' });
-        await Promise.all(containers.map(({ id }) => runtime.stopContainer(id, STOP_SECONDS)));
-        const sandboxes = await runtime.listPodSandboxes({ state: 'READY' });
-        await Promise.all(sandboxes.map(({ id }) => runtime.stopPodSandbox(id)));
-        await services.removeRules();
+        removing ??= services.removeRules();
+        await removing;
       },
       async [Symbol.asyncDispose]() {
         logger.debug({ component: 'node' }, 'the node stops');

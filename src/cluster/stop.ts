@@ -3,12 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { callControl } from './control.ts';
 import type { ClusterPaths } from './state.ts';
+import type { StopRequest } from './up.ts';
 
 /** Resolves when the cluster's process is gone. Rejects with NotRunningError when there is none. */
-export async function stopCluster(
-  paths: ClusterPaths,
-  request: { readonly keepContainers: boolean },
-): Promise<void> {
+export async function stopCluster(paths: ClusterPaths, request: StopRequest): Promise<void> {
   const { pid } = (await callControl(paths.controlSocket, 'process')) as { pid: number };
   try {
     await callControl(paths.controlSocket, 'stop', request);

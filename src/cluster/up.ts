@@ -79,7 +79,12 @@ export interface UpOptions {
 
 export interface StopRequest {
   readonly keepContainers: boolean;
+  /** How long the pods get to end, whatever they ask for; 30 s when absent. */
+  readonly gracePeriodSeconds?: number;
 }
+
+/** Pods that ask for no grace period of their own get 30 s, so these end as they would one by one. */
+const LONGEST_STOP_SECONDS = 30;
 
 export interface StartedCluster {
   readonly url: string;
@@ -111,9 +116,12 @@ export async function startOnMachine(
   try {
     await mkdir(paths.run, { recursive: true, mode: 0o711 });
     const stopped = Promise.withResolvers<void>();
-    const machine: { status?: () => Promise<ClusterStatus>; handlers: Record<string, ControlHandler> } = {
-      handlers: {},
-    };
+    const machine: {
+      status?: () => Promise<ClusterStatus>;
+      /** While the cluster stops: pods get less time than they were given. */
+      hurry?: (request: StopRequest) => void;
+      handlers: Record<string, ControlHandler>;
+    } = { handlers: {} };
     // First of all, because it is also what keeps a second process out.
     door.use(
       await serveControl(paths.controlSocket, {
@@ -124,6 +132,7 @@ export async function startOnMachine(
         process: async () => ({ pid: process.pid }),
         stop: async (argument) => {
           stopRequested(argument as StopRequest);
+          machine.hurry?.(argument as StopRequest);
           await stopped.promise;
         },
         ...lateHandlers(machine, ['image-list', 'image-import', 'image-pull', 'image-remove']),
@@ -232,9 +241,21 @@ export async function startOnMachine(
     return {
       url,
       kubeconfig,
-      async stop({ keepContainers }) {
+      async stop({ keepContainers, gracePeriodSeconds = LONGEST_STOP_SECONDS }) {
+        const stopPods = async (seconds: number): Promise<void> => {
+          for (const node of nodes)
+            if ('stopPods' in node) await node.stopPods({ longestMs: seconds * 1000 });
+        };
         try {
-          if (!keepContainers) for (const node of nodes) if ('stopPods' in node) await node.stopPods();
+          if (!keepContainers) {
+            const stopping = stopPods(gracePeriodSeconds);
+            machine.hurry = (request) => {
+              // Whoever asked first learns how it went; this one has only changed when.
+              if (request.gracePeriodSeconds !== undefined)
+                stopPods(request.gracePeriodSeconds).catch(() => {});
+            };
+            await stopping;
+          }
           await owned.disposeAsync();
         } finally {
           stopped.resolve();

@@ -35,6 +35,7 @@ import type { ResourceList } from './resources.ts';
 import { RuntimeStateCache } from './runtime-state.ts';
 import { KubeletServer } from './server/server.ts';
 import { StatsReader } from './server/stats.ts';
+import { NodeShutdown } from './shutdown.ts';
 import { StatusManager } from './status-manager.ts';
 import { PodSyncer } from './sync.ts';
 import { terminationMessageReader } from './termination-message.ts';
@@ -46,10 +47,19 @@ export interface Kubelet extends Running {
   readonly nodeName: string;
   /** Where the server listens; undefined without one. */
   readonly address: { readonly host: string; readonly port: number } | undefined;
+  /**
+   * Ends all pods of the node because it is stopped: preStop hooks, stop signals and grace periods as for deleted pods,
+   * all within `longestMs` (and 10 s, should the runtime not answer), critical pods last. Their objects stay, not ready;
+   * the next agent starts them again, this one starts nothing any more and has only to be disposed. Never rejects. A
+   * second call with a shorter limit hurries the first.
+   */
+  stopPods(limit: { readonly longestMs: number }): Promise<void>;
 }
 
 const HOUSEKEEPING_MS = 60_000;
 const RUNTIME_RETRY_MS = 500;
+/** How long a stopping agent waits for what may hang because the runtime does not answer. */
+const PATIENCE_MS = 10_000;
 
 export class NodeAgent implements Kubelet {
   readonly nodeName: string;
@@ -61,6 +71,7 @@ export class NodeAgent implements Kubelet {
   readonly #stop = new AbortController();
   readonly #workers = new Map<string, PodWorker>();
   readonly #orphans: OrphanCollector;
+  readonly #shutdown: NodeShutdown;
   readonly #recorder: EventRecorder;
   readonly #events: NodeEvents;
   /** What was last said of the host's resolv.conf. */
@@ -162,6 +173,13 @@ export class NodeAgent implements Kubelet {
       cgroups: this.#cgroups,
       killer: this.#killer,
       isKnown: (uid) => this.#workers.has(uid),
+    });
+    this.#shutdown = new NodeShutdown({
+      clock,
+      logger,
+      workers: () => this.#workers.values(),
+      orphans: this.#orphans,
+      signal: this.#stop.signal,
     });
     this.#node = new NodeStatusManager({
       client,
@@ -277,6 +295,11 @@ export class NodeAgent implements Kubelet {
     this.ready.catch(() => {});
   }
 
+  async stopPods({ longestMs }: { readonly longestMs: number }): Promise<void> {
+    this.#housekeeping?.cancel();
+    await this.#shutdown.stopPods(longestMs);
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     this.#disposed ??= (async () => {
       // The workers first: what the abort breaks off is then no failure to them.
@@ -288,20 +311,33 @@ export class NodeAgent implements Kubelet {
       this.#unsubscribe();
       this.#housekeeping?.cancel();
       this.#probes.stop();
-      await this.ready.catch(() => {});
-      await Promise.all([this.#evictions.stop(), this.#images.stop(), this.#logs.stop()]);
+      await this.#patiently('its start', this.ready);
+      await this.#patiently(
+        'eviction, images and logs',
+        Promise.all([this.#evictions.stop(), this.#images.stop(), this.#logs.stop()]),
+      );
       await this.#server?.[Symbol.asyncDispose]();
-      await Promise.all([...workers, ...stopWorkers()]);
-      await this.#orphans.settled();
+      await this.#patiently('pods', Promise.all([...workers, ...stopWorkers(), this.#orphans.settled()]));
       await statuses;
-      await this.#volumes[Symbol.asyncDispose]();
+      await this.#patiently('volumes', this.#volumes[Symbol.asyncDispose]());
       await this.#references[Symbol.asyncDispose]();
-      await this.#node[Symbol.asyncDispose]();
+      await this.#patiently("the node's status", this.#node[Symbol.asyncDispose]());
       await this.#lease;
       for (const owned of this.#owned.toReversed()) await owned[Symbol.asyncDispose]();
       await this.#recorder[Symbol.asyncDispose]();
     })();
     return this.#disposed;
+  }
+
+  /** Waits for what has to end, unless it hangs in a call that nobody answers: a node must be able to stop then too. */
+  async #patiently(what: string, work: Promise<unknown>): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const timer = this.#clock.setTimer(PATIENCE_MS, () => {
+      this.#logger.error({ what }, 'the node agent stops without waiting for what does not end');
+      over.resolve();
+    });
+    await Promise.race([work.catch(() => {}), over.promise]);
+    timer.cancel();
   }
 
   async #start(servicesSynced: Promise<void>): Promise<void> {
@@ -419,6 +455,8 @@ export class NodeAgent implements Kubelet {
   // ---- pods --------------------------------------------------------------------------------------------------------
 
   #podAdded(pod: Pod): void {
+    // The next agent begins it.
+    if (this.#shutdown.begun) return;
     const worker = new PodWorker(pod, this.#worker);
     this.#workers.set(worker.uid, worker);
     worker.wake();
@@ -517,7 +555,7 @@ export class NodeAgent implements Kubelet {
   }
 
   #scheduleHousekeeping(): void {
-    if (this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted || this.#shutdown.begun) return;
     this.#housekeeping = this.#clock.setTimer(
       HOUSEKEEPING_MS,
       () => {

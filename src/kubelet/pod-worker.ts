@@ -5,8 +5,11 @@
 //
 //   syncing ──(deleted, evicted, deadline, finished)──▶ terminating ──(all containers ended)──▶ terminated
 //   terminated ──(volumes and cgroup gone; deleted in the API)──▶ gone
+//
+// When the node is stopped, a worker is halted: its containers end, and the pod stays what it was for the next agent.
 
 import type { Pod, PodCondition, PodStatus } from '../api/types/core-v1.ts';
+import { delay } from '../client/index.ts';
 import type { Clock, Logger, Timer } from '../component/index.ts';
 import type { RuntimeService } from '../runtime/cri.ts';
 import { type Allocation, initialAllocation, type PendingResize } from './allocation.ts';
@@ -17,7 +20,7 @@ import { podPaths } from './paths.ts';
 import { gracePeriod, isTerminalPhase, podKey } from './pod.ts';
 import type { PodCgroups } from './pod-cgroups.ts';
 import type { ProbeManager } from './probes/manager.ts';
-import type { References } from './references.ts';
+import { abortable, type References } from './references.ts';
 import type { PodRuntimeState, RuntimeStateCache } from './runtime-state.ts';
 import { finalStatus, generateStatus, rejectedStatus } from './status.ts';
 import type { StatusInput } from './status-input.ts';
@@ -88,6 +91,11 @@ export class PodWorker {
   #removed = false;
   #eviction: Eviction | undefined;
   #grace: GracePeriod | undefined;
+  /** The grace periods of single containers that the present sync ends. */
+  readonly #kills = new Set<GracePeriod>();
+  /** Set once the node is stopped: nothing is started, and what ends is not reported. */
+  #halted: Promise<void> | undefined;
+  readonly #ended = Promise.withResolvers<void>();
   /** Aborts the present sync when the pod is to be ended. */
   #sync = new AbortController();
   #dirty = false;
@@ -131,12 +139,12 @@ export class PodWorker {
   }
 
   get terminating(): boolean {
-    return this.#phase !== 'syncing' || this.#endRequested;
+    return this.#phase !== 'syncing' || this.#endRequested || this.#halted !== undefined;
   }
 
   /** Something happened that may concern the pod. */
   wake(): void {
-    if (this.#stopped || this.#phase === 'gone') return;
+    if (this.#stopped || this.#halted || this.#phase === 'gone') return;
     this.#dirty = true;
     this.#running ??= this.#run();
   }
@@ -177,6 +185,54 @@ export class PodWorker {
     return true;
   }
 
+  /**
+   * Ends the pod's containers because the node is stopped: as those of a deleted pod, within `seconds` or the pod's own
+   * grace period, whichever is shorter. In the API the pod stays what it is, but is not ready; nothing of it is started
+   * until another agent takes it up. A pod that is ending anyway goes on ending. Resolves when nothing of it runs;
+   * rejects with the signal's reason.
+   */
+  halt(seconds: number, signal: AbortSignal): Promise<void> {
+    if (this.#phase !== 'syncing' || this.#endRequested) {
+      this.#grant(Math.min(seconds, gracePeriod(this.#pod)));
+      return abortable(this.#ended.promise, signal);
+    }
+    if (!this.#halted) {
+      this.publish();
+      this.#halted = this.#halt(seconds, signal);
+      this.#halted.catch(() => {});
+    }
+    return this.#halted;
+  }
+
+  /** Less time than was given to `halt`. */
+  hasten(seconds: number): void {
+    this.#grant(seconds);
+  }
+
+  async #halt(seconds: number, signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#context;
+    this.#retry?.cancel();
+    this.#deadline?.cancel();
+    this.#grant(Math.min(seconds, gracePeriod(this.#pod)));
+    const grace = this.#grace!;
+    this.#sync.abort(new Error('the node is stopped'));
+    await abortable(Promise.all([this.#running, this.#publishing]), signal);
+    this.#context.probes.forget(this.uid);
+    for (;;) {
+      try {
+        await abortable(this.#endContainers(grace), signal);
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        logger.warn(
+          { err: error, pod: podKey(this.#pod), retryMs: RETRY_MS },
+          'the containers of a pod could not be ended',
+        );
+      }
+      await delay(clock, RETRY_MS, signal);
+    }
+  }
+
   /** Stops working on the pod and leaves its containers as they are. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -189,7 +245,8 @@ export class PodWorker {
 
   /** Brings the API's view of the pod up to date; calls that come while one is under way become one more. */
   publish(): void {
-    if (this.#stopped || this.#phase === 'gone' || !this.#admitted || this.#rejected) return;
+    if (this.#stopped || this.#halted || this.#phase === 'gone') return;
+    if (!this.#admitted || this.#rejected) return;
     if (this.#publishing) {
       this.#publishAgain = true;
       return;
@@ -236,10 +293,15 @@ export class PodWorker {
   /** Grants the grace period when the pod is to be ended, and shortens it when it is to be ended sooner. */
   #noticeEnd(): void {
     if (!this.#endRequested) return;
-    const seconds = Math.max(1, this.#graceSeconds());
+    this.#grant(Math.max(1, this.#graceSeconds()));
+    this.#sync.abort(new Error('the pod is to be ended'));
+  }
+
+  /** The time until the pod has to have ended: from now on, and never more than was granted before. */
+  #grant(seconds: number): void {
     if (this.#grace) this.#grace.shorten(seconds);
     else this.#grace = new GracePeriod(this.#context.clock, seconds);
-    this.#sync.abort(new Error('the pod is to be ended'));
+    for (const kill of this.#kills) kill.shorten(seconds);
   }
 
   #graceSeconds(): number {
@@ -266,7 +328,7 @@ export class PodWorker {
   async #run(): Promise<void> {
     const { logger, clock } = this.#context;
     await null;
-    while (this.#dirty && !this.#stopped && this.#phase !== 'gone') {
+    while (this.#dirty && !this.#stopped && !this.#halted && this.#phase !== 'gone') {
       this.#dirty = false;
       this.#retry?.cancel();
       this.#retry = undefined;
@@ -276,7 +338,7 @@ export class PodWorker {
         if (again !== undefined && Number.isFinite(again))
           this.#retry = clock.setTimer(again, () => this.wake());
       } catch (error) {
-        if (this.#stopped) break;
+        if (this.#stopped || this.#halted) break;
         if (this.#sync.signal.aborted && this.#phase === 'syncing') {
           this.#dirty = true;
           continue;
@@ -315,6 +377,7 @@ export class PodWorker {
   #enter(phase: Phase): void {
     this.#phase = phase;
     this.#dirty = true;
+    if (phase === 'terminated') this.#ended.resolve();
   }
 
   async #stepSync(): Promise<number | undefined> {
@@ -345,24 +408,39 @@ export class PodWorker {
     if (this.#pod.spec.activeDeadlineSeconds !== undefined && !this.#deadline) this.#armDeadline();
     const { signal } = this.#sync;
     signal.throwIfAborted();
+    this.#kills.clear();
     const again = await this.#context.syncer.sync({
       pod: this.#pod,
       memory: this.#memory,
       signal,
+      grace: (seconds) => {
+        const grace = new GracePeriod(clock, seconds);
+        this.#kills.add(grace);
+        return grace;
+      },
       publish: () => this.publish(),
     });
+    signal.throwIfAborted();
     const after = await this.#publishNow();
     if (isTerminalPhase(after.phase)) this.#enter('terminating');
     return again;
   }
 
   async #terminate(): Promise<void> {
-    const { states, probes, killer, runtime, clock } = this.#context;
+    const { probes, clock } = this.#context;
     this.#deadline?.cancel();
     probes.stopJudging(this.uid);
     this.#grace ??= new GracePeriod(clock, Math.max(1, this.#graceSeconds()));
     const grace = this.#grace;
     this.publish();
+    await this.#endContainers(grace);
+    await this.#publishing;
+    this.#enter('terminated');
+    await this.#publishNow();
+  }
+
+  async #endContainers(grace: GracePeriod): Promise<void> {
+    const { states, killer, runtime } = this.#context;
     let state = await states.get(this.uid);
     await killer.killAll(this.#pod, state, grace);
     for (const sandbox of state.sandboxes)
@@ -374,9 +452,6 @@ export class PodWorker {
       state.sandboxes.some((s) => s.state === 'READY')
     )
       throw new SyncError('containers of the pod still run after they were stopped');
-    await this.#publishing;
-    this.#enter('terminated');
-    await this.#publishNow();
   }
 
   /** Takes away what only a running pod needs, tells the API, and once the pod is gone there all the rest. */
@@ -430,7 +505,8 @@ export class PodWorker {
       terminal: ended,
       waiting: this.#memory.waiting,
       starting: this.#memory.starting,
-      probes,
+      // What leaves its services first is asked for nothing while it ends.
+      probes: this.#halted ? { started: probes.started.bind(probes), ready: () => false } : probes,
       hostIPs: nodeIPs,
       runtimeName: runtimeName(),
       failure: this.#eviction,

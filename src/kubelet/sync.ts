@@ -17,7 +17,7 @@ import type { HookRunner } from './hooks.ts';
 import type { KubeletHost } from './host/host.ts';
 import { Keyring } from './images/keyring.ts';
 import { type ImagePuller, StartError } from './images/pull.ts';
-import { type ContainerKiller, GracePeriod } from './kill.ts';
+import type { ContainerKiller, GracePeriod } from './kill.ts';
 import { podPaths } from './paths.ts';
 import { containersOf, findContainer, gracePeriod, type PodContainer, podFormat } from './pod.ts';
 import type { PodCgroups } from './pod-cgroups.ts';
@@ -66,6 +66,8 @@ export interface SyncJob {
   readonly memory: PodMemory;
   /** Aborts when the pod is to be ended. */
   readonly signal: AbortSignal;
+  /** Grants the containers that a sync ends their time; less, once the pod as a whole is to be ended sooner. */
+  readonly grace: (seconds: number) => GracePeriod;
   /** Something that the status shows has changed. */
   readonly publish: () => void;
 }
@@ -193,11 +195,11 @@ export class PodSyncer {
 
   /** Ends what runs in a sandbox that no longer serves, or the whole pod. Resolves whether to go on. */
   async #endPresent(job: SyncJob, state: PodRuntimeState, actions: PodActions): Promise<boolean> {
-    const { runtime, killer, clock, events, states } = this.#options;
+    const { runtime, killer, events, states } = this.#options;
     const { pod } = job;
     if (actions.createSandbox && actions.sandboxId !== undefined)
       events.pod(pod, 'Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
-    await killer.killAll(pod, state, new GracePeriod(clock, gracePeriod(pod)));
+    await killer.killAll(pod, state, job.grace(gracePeriod(pod)));
     for (const { id, state: sandboxState } of state.sandboxes)
       if (sandboxState === 'READY') await runtime.stopPodSandbox(id);
     // A new sandbox means that initialization starts over: the old init containers must not be taken for its own.
@@ -211,17 +213,17 @@ export class PodSyncer {
   }
 
   /** Ends and forgets all containers but keeps the sandbox; the next sync starts with initialization. */
-  async #startOver({ pod, memory }: SyncJob, state: PodRuntimeState): Promise<void> {
-    const { killer, clock, runtime, states } = this.#options;
-    await killer.killAll(pod, state, new GracePeriod(clock, gracePeriod(pod)));
+  async #startOver({ pod, memory, grace }: SyncJob, state: PodRuntimeState): Promise<void> {
+    const { killer, runtime, states } = this.#options;
+    await killer.killAll(pod, state, grace(gracePeriod(pod)));
     for (const record of state.containers.toReversed())
       memory.restartCounts.set(record.name, record.restartCount + 1);
     for (const { id } of state.containers) await runtime.removeContainer(id);
     states.invalidate(pod.metadata.uid);
   }
 
-  async #killContainers({ pod }: SyncJob, actions: PodActions): Promise<void> {
-    const { killer, clock, states } = this.#options;
+  async #killContainers({ pod, grace }: SyncJob, actions: PodActions): Promise<void> {
+    const { killer, states } = this.#options;
     await Promise.all(
       actions.containersToKill.map(({ record, message, cause }) => {
         const container = findContainer(pod, record.name)?.container;
@@ -232,7 +234,7 @@ export class PodSyncer {
               ? container?.startupProbe
               : undefined;
         const seconds = probe?.terminationGracePeriodSeconds ?? gracePeriod(pod);
-        return killer.kill(pod, record, new GracePeriod(clock, seconds), message);
+        return killer.kill(pod, record, grace(seconds), message);
       }),
     );
     if (actions.containersToKill.length > 0) states.invalidate(pod.metadata.uid);

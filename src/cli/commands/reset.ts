@@ -34,7 +34,7 @@ your kubeconfig. It asks first; --yes answers for you.`,
       if (!sure) throw new CommandError('nothing was removed; to answer beforehand: bulkhead reset --yes');
     }
     try {
-      await stopCluster(paths, { keepContainers: false });
+      await stopCluster(paths, { keepContainers: false, gracePeriodSeconds: 10 });
     } catch (error) {
       if (!(error instanceof NotRunningError)) throw error;
     }

@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { parseAddressRange } from '../../cloud/index.ts';
 import { callControl, NotRunningError } from '../../cluster/control.ts';
 import { type ClusterPaths, type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
-import { type StartedCluster, startOnMachine, type UpOptions } from '../../cluster/up.ts';
+import { type StartedCluster, type StopRequest, startOnMachine, type UpOptions } from '../../cluster/up.ts';
 import {
   type Command,
   CommandError,
@@ -88,7 +88,8 @@ export const up: Command = {
   bulkhead up --simulate 3          three nodes whose pods only pretend to run
 
 The cluster's data is below --state-dir and stays when it stops. When the process is killed or gets SIGTERM (a restart
-by an init system), the containers run on, and the next up takes them over. Ctrl-C and bulkhead down stop them too.
+by an init system), the containers run on, and the next up takes them over. Ctrl-C and bulkhead down end them too, as
+bulkhead down --help says; a second Ctrl-C waits for nothing and leaves running what has not ended yet.
 
 The administrator's kubeconfig is merged into yours as the context "bulkhead", which becomes the current one if there
 is none.`,
@@ -203,7 +204,7 @@ export async function runInForeground(
   const begun = performance.now();
   // In the background it keeps no file system busy; the options' paths are absolute by now.
   if (process.send) process.chdir('/');
-  const stop = Promise.withResolvers<{ keepContainers: boolean }>();
+  const stop = Promise.withResolvers<StopRequest>();
   process.on('SIGINT', () => stop.resolve({ keepContainers: false }));
   process.on('SIGTERM', () => stop.resolve({ keepContainers: true }));
   process.on('SIGHUP', () => stop.resolve({ keepContainers: true }));
@@ -219,7 +220,7 @@ export async function runInForeground(
       onStep: (step) =>
         note(`${style.green('✔')} ${step.name.padEnd(13)} ${step.detail} ${style.dim(seconds(begun))}`),
     },
-    (request) => stop.resolve(request),
+    stop.resolve,
   ).catch((error: Error) => {
     // Also by this way, because the log may lie on the very disk that is full.
     process.send?.({ failed: error.message });
@@ -235,11 +236,15 @@ export async function runInForeground(
     code = 1;
     stop.resolve({ keepContainers: false });
   }
-  const { keepContainers } = await stop.promise;
-  note(keepContainers ? 'stopping; the containers run on …' : 'stopping the pods and the cluster …');
+  const request = await stop.promise;
+  note(
+    request.keepContainers
+      ? 'stopping; the containers run on …'
+      : `stopping the pods and the cluster …${process.stdin.isTTY ? style.dim(' (Ctrl-C again ends it at once)') : ''}`,
+  );
   // A second Ctrl-C does not wait.
   process.once('SIGINT', () => process.exit(130));
-  await cluster.stop({ keepContainers });
+  await cluster.stop(request);
   return code;
 }
 
