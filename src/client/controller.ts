@@ -76,7 +76,10 @@ export function startController<K = string>(options: ControllerOptions<K>): Runn
     if (!(await begin)) return;
     for (;;) {
       await giveWay();
+      const idle = queue.length === 0;
       const key = await queue.take();
+      // Who waited for a key has let everything else go on.
+      if (idle) turn = performance.now();
       if (key === undefined || stop.signal.aborted) return;
       try {
         const result = await options.reconcile(key, stop.signal);
