@@ -6,13 +6,16 @@ import { ManualClock, parseCidr, silentLogger } from '../component/index.ts';
 import { ProxyHealth, ServiceHealth, startHealthServer } from './health.ts';
 import { ProxyMetrics } from './metrics.ts';
 
-/** A port that nobody has, of the loopback address. */
+/** A port that nobody has, and that the kernel gives to nobody who asks for any: it stays free until it is used. */
 async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { readonly port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (let port = 61_000 + (process.pid % 4000); ; port++) {
+    const server = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, () => resolve(true));
+    });
+    await new Promise((resolve) => server.close(resolve));
+    if (free) return port;
+  }
 }
 
 function serviceHealth(health: ProxyHealth, failures: string[] = []): ServiceHealth {
@@ -66,9 +69,9 @@ test('a health-check port tells load balancers how many endpoints are here', asy
 test('a health-check port that is taken is told, and tried again with the next change', async () => {
   const failures: string[] = [];
   await using checks = serviceHealth(new ProxyHealth(new ManualClock()), failures);
-  const taken = createServer();
-  await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
-  const { port } = taken.address() as { readonly port: number };
+  const taken = createServer().unref();
+  const port = await freePort();
+  await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve));
   checks.set('default/web', { port, localEndpoints: 1 });
   await eventually('the failure is told', () => failures.length === 1);
   assert.deepEqual(failures, [`default/web ${port}`]);

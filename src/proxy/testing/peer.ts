@@ -1,9 +1,10 @@
 // The programs at both ends of test traffic, run in network namespaces:
 //   peer.ts serve NAME PORT...      answers whatever comes, by TCP and UDP, with its name and who it was asked by
 //   peer.ts dial OPTIONS            asks, and prints what came back as JSON
-//   peer.ts hold OPTIONS            keeps connections open and busy for a time, and prints which of them broke
+//   peer.ts hold OPTIONS            keeps connections open and busy until it is told to end, and prints which broke
 
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface DialOptions {
@@ -29,15 +30,26 @@ export interface HoldOptions {
   readonly address: string;
   readonly port: number;
   readonly connections: number;
-  readonly seconds: number;
+  /** How many, beside those, make new connections one after the other; none when absent. */
+  readonly asking?: number;
 }
 
 export interface HoldResult {
+  /** Over the connections that were held; each has had one more after the end was asked for, or is broken. */
   readonly exchanges: number;
+  /** The codes of what broke them. */
   readonly broken: readonly string[];
+  /** New connections that were answered. */
+  readonly asked: number;
+  readonly failed: readonly string[];
 }
 
+/** Long enough for the busiest machine; a lost packet would come again within a second. */
+const PATIENCE_MS = 10_000;
+
 const plain = (address: string | undefined): string => (address ?? '').replace(/^::ffff:/, '');
+
+const codeOf = (error: unknown): string => String((error as { readonly code?: unknown }).code ?? error);
 
 function serve(name: string, ports: readonly number[]): void {
   let waiting = 2 * ports.length;
@@ -79,7 +91,7 @@ function ask(socket: Socket, timeoutMs: number): Promise<string> {
   });
 }
 
-async function dialTcp({ address, port, timeoutMs = 1000 }: DialOptions): Promise<string> {
+async function dialTcp({ address, port, timeoutMs = PATIENCE_MS }: DialOptions): Promise<string> {
   const socket = connect({ host: address, port });
   socket.setNoDelay(true);
   try {
@@ -89,7 +101,7 @@ async function dialTcp({ address, port, timeoutMs = 1000 }: DialOptions): Promis
   }
 }
 
-function dialUdp({ address, port, sourcePort = 0, timeoutMs = 1000 }: DialOptions): Promise<string> {
+function dialUdp({ address, port, sourcePort = 0, timeoutMs = PATIENCE_MS }: DialOptions): Promise<string> {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
   return new Promise<string>((resolve, reject) => {
     const timer = setTimeout(
@@ -124,7 +136,7 @@ async function dial(options: DialOptions): Promise<DialResult> {
         const answer = await (options.protocol === 'tcp' ? dialTcp(options) : dialUdp(options));
         answers[answer] = (answers[answer] ?? 0) + 1;
       } catch (error) {
-        const code = String((error as { readonly code?: unknown }).code ?? error);
+        const code = codeOf(error);
         errors[code] = (errors[code] ?? 0) + 1;
       }
     }
@@ -133,30 +145,52 @@ async function dial(options: DialOptions): Promise<DialResult> {
   return { answers, errors };
 }
 
-async function hold({ address, port, connections, seconds }: HoldOptions): Promise<HoldResult> {
-  const end = performance.now() + seconds * 1000;
+/** `control` is a Unix socket: it is told when every connection stands, and its end is the end. */
+async function hold(
+  { address, port, connections, asking = 0 }: HoldOptions,
+  control: string,
+): Promise<HoldResult> {
   const broken: string[] = [];
+  const failed: string[] = [];
   let exchanges = 0;
-  const one = async (): Promise<void> => {
+  let asked = 0;
+  let standing = 0;
+  let ending = false;
+  const controller = connect(control);
+  await once(controller, 'connect');
+  controller.resume().once('close', () => {
+    ending = true;
+  });
+  const held = async (): Promise<void> => {
     const socket = connect({ host: address, port });
     socket.setNoDelay(true);
     try {
-      while (performance.now() < end) {
-        await ask(socket, 2000);
+      for (let first = true, last = false; !last; first = false) {
+        last = ending;
+        await ask(socket, PATIENCE_MS);
         exchanges++;
+        if (first && ++standing === connections) controller.write('ready');
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
     } catch (error) {
-      broken.push(String((error as { readonly code?: unknown }).code ?? error));
+      broken.push(codeOf(error));
     } finally {
       socket.on('error', () => {}).destroy();
     }
   };
-  await Promise.all(Array.from({ length: connections }, one));
-  return { exchanges, broken };
+  const anew = async (): Promise<void> => {
+    while (!ending)
+      await dialTcp({ protocol: 'tcp', address, port }).then(
+        () => asked++,
+        (error: unknown) => failed.push(codeOf(error)),
+      );
+  };
+  await Promise.all([...Array.from({ length: connections }, held), ...Array.from({ length: asking }, anew)]);
+  return { exchanges, broken, asked, failed };
 }
 
 const [role, ...args] = process.argv.slice(2);
 if (role === 'serve') serve(args[0] ?? '', args.slice(1).map(Number));
 else if (role === 'dial') console.log(JSON.stringify(await dial(JSON.parse(args[0] ?? '{}') as DialOptions)));
-else if (role === 'hold') console.log(JSON.stringify(await hold(JSON.parse(args[0] ?? '{}') as HoldOptions)));
+else if (role === 'hold')
+  console.log(JSON.stringify(await hold(JSON.parse(args[0] ?? '{}') as HoldOptions, args[1] ?? '')));

@@ -1,6 +1,9 @@
 // A test network with a proxy on its node, an API in memory to tell it of services, and machines that ask and answer.
 
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Service, ServiceSpec, ServiceStatus } from '../../api/types/core-v1.ts';
 import type { Endpoint, EndpointSlice } from '../../api/types/discovery-v1.ts';
@@ -29,6 +32,11 @@ export const SERVICE_CIDRS = ['10.96.0.0/16', 'fd00:96::/112'] as const;
 
 export type TestEndpoint = Partial<Endpoint> & { readonly address: string };
 
+/** Connections that stand. Disposing of them ends them too. */
+export interface Held extends AsyncDisposable {
+  end(): Promise<HoldResult>;
+}
+
 export interface World extends AsyncDisposable {
   readonly network: TestNetwork;
   readonly api: FakeApi;
@@ -47,7 +55,8 @@ export interface World extends AsyncDisposable {
     endpoints: readonly TestEndpoint[],
   ): Promise<EndpointSlice>;
   dial(from: string, options: DialOptions): Promise<DialResult>;
-  hold(from: string, options: HoldOptions): Promise<HoldResult>;
+  /** Resolves when all connections stand; they are kept busy until they are ended. */
+  hold(from: string, options: HoldOptions): Promise<Held>;
   /** Resolves when the rules hold all that the API has. */
   settled(proxy: ServiceProxy): Promise<void>;
 }
@@ -57,6 +66,7 @@ export async function startWorld(): Promise<World> {
   const api = new FakeApi();
   const client = createClient(api);
   const servers: AsyncDisposable[] = [];
+  let holds = 0;
   await client.resource(resources.nodes).create({ metadata: { name: NODE }, spec: {} });
 
   const node = (netns: string, args: readonly string[]): Promise<string> =>
@@ -141,8 +151,41 @@ export async function startWorld(): Promise<World> {
     },
     dial: async (from, options) =>
       JSON.parse(await node(from, ['dial', JSON.stringify(options)])) as DialResult,
-    hold: async (from, options) =>
-      JSON.parse(await node(from, ['hold', JSON.stringify(options)])) as HoldResult,
+    async hold(from, options) {
+      const control = join(network.directory, `hold-${++holds}.sock`);
+      const server = createServer();
+      const connected = new Promise<Socket>((resolve) => server.once('connection', resolve));
+      await new Promise<void>((resolve) => server.listen(control, resolve));
+      const controller = new AbortController();
+      const ended = network.host
+        .check([process.execPath, '--no-warnings', peer, 'hold', JSON.stringify(options), control], {
+          networkNamespace: from,
+          signal: controller.signal,
+        })
+        .then((text) => JSON.parse(text.toString()) as HoldResult)
+        .finally(() => server.close());
+      const broken = ended.then(({ broken }) => {
+        throw new Error(`connections do not stand: ${broken}`);
+      });
+      broken.catch(() => {});
+      try {
+        const socket = await Promise.race([connected, broken]);
+        await Promise.race([once(socket, 'data'), broken]);
+        const end = (): Promise<HoldResult> => {
+          socket.destroy();
+          return ended;
+        };
+        return {
+          end,
+          async [Symbol.asyncDispose]() {
+            await end();
+          },
+        };
+      } catch (error) {
+        controller.abort();
+        throw error;
+      }
+    },
     async settled(proxy) {
       // Events reach the proxy within a few turns; from then on it counts them.
       await settle();
