@@ -456,8 +456,38 @@ describe('a cluster with real containers', { skip }, () => {
     });
   });
 
-  it('stops with its pods and goes on with them at the next up', async () => {
-    await cluster.command('down');
+  it('stops with its pods, each as it asks, and goes on with them at the next up', async () => {
+    const said = join(work, 'said');
+    await runPod(
+      'leaving',
+      [
+        container('trap "sleep 1; echo ended >> /said; exit 0" TERM; while true; do sleep 0.1; done', {
+          lifecycle: { preStop: { exec: { command: ['/bin/sh', '-c', 'sleep 1; echo asked >> /said'] } } },
+          volumeMounts: [{ name: 'said', mountPath: '/said' }],
+        }),
+      ],
+      {
+        terminationGracePeriodSeconds: 20,
+        volumes: [{ name: 'said', hostPath: { path: said, type: 'FileOrCreate' } }],
+      },
+    );
+    await runPod('staying', [container('trap "" TERM; while true; do sleep 1; done')], {
+      terminationGracePeriodSeconds: 600,
+    });
+    await k('wait', '--for=condition=Ready', 'pod/leaving', 'pod/staying', '--timeout=30s');
+    const begun = performance.now();
+    const down = cluster.command('down');
+    await eventually('a pod has its hook run and ends by itself', () =>
+      assert.equal(readFileSync(said, 'utf8'), 'asked\nended\n'),
+    );
+    assert.equal(
+      (await pod('staying')).status.containerStatuses?.[0]?.ready,
+      false,
+      'it has left its services',
+    );
+    await cluster.command('down', '--grace-period', '0');
+    await down;
+    assert.ok(performance.now() - begun < 15_000, 'nobody waited for what did not end');
     const { code } = await command('status', '--state-dir', cluster.state);
     assert.equal(code, 3);
     await eventually(
@@ -467,6 +497,10 @@ describe('a cluster with real containers', { skip }, () => {
     );
     await cluster.up();
     await k('wait', '--for=condition=Available', 'deployment/web', '--timeout=60s');
+    await k('wait', '--for=condition=Ready', 'pod/leaving', 'pod/staying', '--timeout=30s');
+    for (const name of ['leaving', 'staying'])
+      assert.equal((await pod(name)).status.containerStatuses?.[0]?.restartCount, 1);
+    await k('delete', 'pod', 'leaving', 'staying', '--now');
   });
 
   it('is gone without a trace after reset, also when it was killed before', async () => {
