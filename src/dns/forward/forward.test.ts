@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { eventually } from '../../client/testing/eventually.ts';
+import { eventually, settle } from '../../client/testing/eventually.ts';
 import { type Clock, ManualClock, silentLogger, systemClock } from '../../component/index.ts';
 import { FLAG, RCODE, TYPE } from '../message/constants.ts';
 import { decodeMessage } from '../message/decode.ts';
@@ -14,7 +14,7 @@ import { parseName } from '../message/name.ts';
 import { cnameRecord, formatRecord } from '../message/record.ts';
 import { DnsMetrics } from '../metrics.ts';
 import { exchangeUdp, lines, startDnsFixture, udpClient } from '../testing/dns-fixture.ts';
-import { addressOf, bomb, denial, honest, startFakeUpstream } from '../testing/fake-upstream.ts';
+import { addressOf, bomb, denial, honest, LOOPBACK, startFakeUpstream } from '../testing/fake-upstream.ts';
 import { Forwarder } from './forwarder.ts';
 import { UpstreamSet } from './upstream-set.ts';
 
@@ -132,57 +132,70 @@ test('a resolver that is dead is passed over, and found again when it is back', 
   const dead = await startFakeUpstream(example);
   await dead[Symbol.asyncDispose]();
   await using alive = await startFakeUpstream(({ name }) => ({ answers: [addressOf(name, '192.0.2.2')] }));
-  await using dns = await startDnsFixture({ upstreams: [dead.address, alive.address], policy: 'sequential' });
-  const started = performance.now();
+  const clock = new ManualClock();
+  await using dns = await startDnsFixture({
+    upstreams: [dead.address, alive.address],
+    policy: 'sequential',
+    clock,
+  });
+  // Time stands still: a refused connection is no reason to wait.
   assert.deepEqual(await dns.ask('a.example', 'A'), ['NOERROR', 'a.example. 30 IN A 192.0.2.2']);
-  assert.ok(performance.now() - started < 1500, 'a refused connection is no reason to wait');
-  await eventually('it counts as down', () =>
-    /healthcheck_failures_total\{.*\} [2-9]/.test(dns.dns.metrics()),
-  );
+  await eventually('it counts as down', async () => {
+    await clock.advance(100);
+    return /healthcheck_failures_total\{.*\} [2-9]/.test(dns.dns.metrics());
+  });
   await using back = await startFakeUpstream(({ name }) => ({ answers: [addressOf(name, '192.0.2.1')] }), {
     port: dead.port,
   });
-  await eventually('a probe finds it', () => back.received > 0, 10_000);
+  await eventually('a probe finds it', async () => {
+    await clock.advance(100);
+    return back.received > 0;
+  });
+  let questions = 0;
   await eventually('it is asked first again', async () => {
-    await dns.ask(`x${back.received}${performance.now()}.example`, 'A');
+    await clock.advance(100);
+    await dns.ask(`x${questions++}.example`, 'A');
     return back.asked.length > 0;
   });
 });
 
-test('a resolver that says nothing costs two seconds, and others are asked', {
-  timeout: 20_000,
-}, async () => {
+test('a resolver that says nothing costs two seconds, and others are asked', async () => {
+  const clock = new ManualClock();
   await using silent = await startFakeUpstream(() => []);
   await using alive = await startFakeUpstream(example);
   await using dns = await startDnsFixture({
     upstreams: [silent.address, alive.address],
     policy: 'sequential',
+    clock,
   });
-  const started = performance.now();
-  assert.deepEqual(await dns.ask('www.example.com', 'A'), EXAMPLE);
-  const took = performance.now() - started;
-  assert.ok(took > 1900 && took < 3500, `${took} ms`);
+  const answer = dns.ask('www.example.com', 'A');
+  await eventually('it is asked', () => silent.asked.length === 1);
+  await clock.advance(1900);
+  await settle();
+  assert.equal(alive.asked.length, 0);
+  await clock.advance(100);
+  assert.deepEqual(await answer, EXAMPLE);
 });
 
-test('when all are silent the client has SERVFAIL before it gives up, and others need not wait', {
-  timeout: 30_000,
-}, async () => {
+test('when all are silent the client has SERVFAIL before it gives up, and others need not wait', async () => {
+  const clock = new ManualClock();
   await using silent = await startFakeUpstream(() => []);
-  await using dns = await startDnsFixture({ upstreams: [silent.address] });
-  const started = performance.now();
-  assert.deepEqual(await dns.ask('www.example.com', 'A'), ['SERVFAIL']);
-  const took = performance.now() - started;
-  assert.ok(took < 5000, `${took} ms`);
+  await using dns = await startDnsFixture({ upstreams: [silent.address], clock });
+  // Resolvers in C libraries give up after five seconds.
+  const answer = dns.ask('www.example.com', 'A');
+  for (const times of [1, 2]) {
+    await eventually(`it is asked the ${times}. time`, () => silent.asked.length === times);
+    await clock.advance(2000);
+  }
+  assert.deepEqual(await answer, ['SERVFAIL']);
   // The failure is kept for a second (RFC 9520).
   assert.deepEqual(await dns.ask('www.example.com', 'A'), ['SERVFAIL']);
-  assert.ok(performance.now() - started - took < 500);
+  assert.equal(silent.asked.length, 2);
 });
 
 test('without any resolver the answer is SERVFAIL at once', async () => {
-  await using dns = await startDnsFixture();
-  const started = performance.now();
+  await using dns = await startDnsFixture({ clock: new ManualClock() });
   assert.deepEqual(await dns.ask('www.example.com', 'A'), ['SERVFAIL']);
-  assert.ok(performance.now() - started < 500);
 });
 
 test('a resolver in trouble is asked, and then another one', async () => {
@@ -340,14 +353,14 @@ test('when resolv.conf changes the new resolvers are asked, also for what was kn
   });
   const query = { name: parseName('a.example'), type: TYPE.A, dnssecOk: false, checkingDisabled: false };
   for (now of ['one', 'two']) {
-    assert.equal(upstreams.replace([{ address: '127.0.0.1', port: set.get(now)!.port }]), true);
+    assert.equal(upstreams.replace([{ address: LOOPBACK, port: set.get(now)!.port }]), true);
     forwarder.clear();
     assert.equal(forwarder.cached(query), undefined);
     await forwarder.resolve(query);
     assert.notEqual(forwarder.cached(query), undefined);
     assert.equal(set.get(now)!.asked.length, 1);
   }
-  assert.equal(upstreams.replace([{ address: '127.0.0.1', port: two.port }]), false);
+  assert.equal(upstreams.replace([{ address: LOOPBACK, port: two.port }]), false);
 });
 
 test('options that make no sense are refused with what is wrong', async () => {
@@ -462,7 +475,7 @@ test('an upstream that announces more over TCP than it sends is given up', { tim
     socket.on('error', () => {});
     socket.end(Buffer.from('ffff00', 'hex'));
   });
-  await new Promise<void>((resolve) => server.listen(upstream.port, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(upstream.port, LOOPBACK, resolve));
   try {
     await using dns = await startDnsFixture({ upstreams: [upstream.address] });
     assert.deepEqual(await dns.ask('www.example.com', 'A'), ['SERVFAIL']);
@@ -475,17 +488,17 @@ test('answers from another address than the upstream’s are not heard', async (
   const upstream = createSocket('udp4');
   const stranger = createSocket('udp4');
   for (const socket of [upstream, stranger])
-    await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  upstream.on('message', (packet, { port }) => {
+    await new Promise<void>((resolve) => socket.bind(0, LOOPBACK, resolve));
+  upstream.on('message', (packet, { port, address }) => {
     const message = decodeMessage(packet);
     const forged = { answers: [addressOf('www.example.com', '203.0.113.66')] };
     // It knows everything that a forger must guess, and has only the wrong address.
-    stranger.send(honest(message, forged), port, '127.0.0.1', () =>
-      upstream.send(honest(message, example()), port, '127.0.0.1'),
+    stranger.send(honest(message, forged), port, address, () =>
+      upstream.send(honest(message, example()), port, address),
     );
   });
   try {
-    await using dns = await startDnsFixture({ upstreams: [`127.0.0.1:${upstream.address().port}`] });
+    await using dns = await startDnsFixture({ upstreams: [`${LOOPBACK}:${upstream.address().port}`] });
     assert.deepEqual(await dns.ask('www.example.com', 'A'), EXAMPLE);
   } finally {
     upstream.close();
@@ -499,17 +512,17 @@ test('an upstream that is this very server is not asked', async () => {
   const probe = await startFakeUpstream(() => []);
   await probe[Symbol.asyncDispose]();
   await using dns = await startDnsFixture({
-    listen: [{ address: '127.0.0.1', port: probe.port }],
+    listen: [{ address: LOOPBACK, port: probe.port }],
     upstreams: [probe.address],
+    // Time stands still: nothing is waited for.
+    clock: new ManualClock(),
   });
-  const started = performance.now();
   assert.deepEqual(await dns.ask('www.example.com', 'A'), ['SERVFAIL']);
-  assert.ok(performance.now() - started < 500);
 });
 
 test('an upstream that sends questions back here is found out and not asked', async () => {
   const relay = createSocket('udp4');
-  await new Promise<void>((resolve) => relay.bind(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => relay.bind(0, LOOPBACK, resolve));
   const reserved = await startFakeUpstream(() => []);
   await reserved[Symbol.asyncDispose]();
   let relayed = 0;
@@ -522,8 +535,8 @@ test('an upstream that sends questions back here is found out and not asked', as
   });
   try {
     await using dns = await startDnsFixture({
-      listen: [{ address: '127.0.0.1', port: reserved.port }],
-      upstreams: [`127.0.0.1:${relay.address().port}`],
+      listen: [{ address: LOOPBACK, port: reserved.port }],
+      upstreams: [`${LOOPBACK}:${relay.address().port}`],
     });
     await eventually('the probe comes back', () => /responses_total\{.*SERVFAIL/.test(dns.dns.metrics()));
     const before = relayed;

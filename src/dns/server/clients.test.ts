@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { eventually } from '../../client/testing/eventually.ts';
 import { type DnsFixture, HTTP_PORT, startDnsFixture } from '../testing/dns-fixture.ts';
-import { addressOf, type FakeUpstream, startFakeUpstream } from '../testing/fake-upstream.ts';
+import { addressOf, type FakeUpstream, LOOPBACK, startFakeUpstream } from '../testing/fake-upstream.ts';
 
 let fixture: DnsFixture;
 let upstream: FakeUpstream;
@@ -42,7 +42,7 @@ after(async () => {
 async function dig(...words: string[]): Promise<string> {
   const { stdout } = await promisify(execFile)(
     'dig',
-    ['@127.0.0.1', '-p', String(fixture.port), '+tries=1', '+time=5', ...words],
+    [`@${LOOPBACK}`, '-p', String(fixture.port), '+tries=1', '+time=5', ...words],
     { timeout: 10_000 },
   );
   assert.doesNotMatch(stdout, /malformed|Warning: Message parser|extra bytes|mismatch|unexpected/i, stdout);
@@ -108,7 +108,7 @@ test('dig comes again over TCP when an answer was cut, and keeps its connection'
 
 test('Node’s resolver finds the same', async () => {
   const resolver = new Resolver({ tries: 1, timeout: 5000 });
-  resolver.setServers([`127.0.0.1:${fixture.port}`]);
+  resolver.setServers([`${LOOPBACK}:${fixture.port}`]);
   assert.deepEqual(await resolver.resolve4('web.ns.svc.cluster.local', { ttl: true }), [
     { address: '10.96.0.1', ttl: 30 },
   ]);

@@ -23,7 +23,7 @@ import {
   startDnsFixture,
   udpClient,
 } from '../testing/dns-fixture.ts';
-import { startFakeUpstream } from '../testing/fake-upstream.ts';
+import { LOOPBACK, startFakeUpstream } from '../testing/fake-upstream.ts';
 import { mutated, randomBytes, randomMessage, sequence } from '../testing/random-messages.ts';
 import { listenTcp } from './tcp-listener.ts';
 
@@ -32,7 +32,7 @@ const NAME = 'web.ns.svc.cluster.local';
 const WEB = ['NOERROR', `${NAME}. 30 IN A 10.96.0.1`];
 
 before(async () => {
-  fixture = await startDnsFixture({ http: { address: '127.0.0.1', port: 0 } });
+  fixture = await startDnsFixture({ http: { address: LOOPBACK, port: 0 } });
   await fixture.namespace('ns');
   await fixture.service('ns/web', { clusterIP: '10.96.0.1', clusterIPs: ['10.96.0.1'], ports: HTTP_PORT });
   await eventually('it is known', async () => (await fixture.ask(NAME, 'A')).length > 1);
@@ -170,7 +170,7 @@ interface TcpClient extends AsyncDisposable {
 }
 
 async function connected(port = fixture.port): Promise<TcpClient> {
-  const socket = connect(port, '127.0.0.1');
+  const socket = connect(port, LOOPBACK);
   let bytes = Buffer.alloc(0);
   let closed = false;
   socket.on('data', (chunk) => {
@@ -254,7 +254,7 @@ test('a quick answer overtakes a slow one on the same connection', async () => {
 test('connections that do nothing, drip or do not read are closed; there is a limit to those of one address', async () => {
   const metrics = new DnsMetrics();
   await using listener = await listenTcp({
-    address: '127.0.0.1',
+    address: LOOPBACK,
     port: 0,
     clock: systemClock,
     logger: silentLogger,
@@ -300,14 +300,14 @@ test('before the zone is known its names get SERVFAIL, and ready waits', async (
   await using dns = await startClusterDns({
     client,
     nodeName: 'node',
-    listen: [{ address: '127.0.0.1', port: 0 }],
+    listen: [{ address: LOOPBACK, port: 0 }],
     clusterDomain: 'cluster.local',
     reverseRanges: ['10.96.0.0/12'],
-    http: { address: '127.0.0.1', port: 0 },
+    http: { address: LOOPBACK, port: 0 },
   });
   const { port } = dns.addresses[0]!;
   const ask = async (name: string) => lines(await exchange(port, encodeQuery(1, parseName(name), TYPE.A)));
-  const probe = async (path: string) => (await fetch(`http://127.0.0.1:${dns.http!.port}${path}`)).status;
+  const probe = async (path: string) => (await fetch(`http://${LOOPBACK}:${dns.http!.port}${path}`)).status;
   assert.deepEqual(await ask('kubernetes.default.svc.cluster.local'), ['SERVFAIL']);
   assert.deepEqual(await ask('1.0.96.10.in-addr.arpa'), ['SERVFAIL']);
   assert.deepEqual([await probe('/health'), await probe('/ready')], [200, 503]);
@@ -335,19 +335,19 @@ test('UDP and TCP share a port that is chosen, and a taken one is an error that 
   await assert.rejects(
     startDnsFixture({
       listen: [
-        { address: '127.0.0.1', port: 0 },
-        { address: '127.0.0.1', port: fixture.port },
+        { address: LOOPBACK, port: 0 },
+        { address: LOOPBACK, port: fixture.port },
       ],
     }),
     { code: 'EADDRINUSE' },
   );
   // A TCP port of its own does not make the UDP one of the same number ours.
   const tcpOnly = await startFakeUpstream(() => []);
-  await assert.rejects(startDnsFixture({ listen: [{ address: '127.0.0.1', port: tcpOnly.port }] }), {
+  await assert.rejects(startDnsFixture({ listen: [{ address: LOOPBACK, port: tcpOnly.port }] }), {
     code: 'EADDRINUSE',
   });
   await tcpOnly[Symbol.asyncDispose]();
-  await using again = await startDnsFixture({ listen: [{ address: '127.0.0.1', port: tcpOnly.port }] });
+  await using again = await startDnsFixture({ listen: [{ address: LOOPBACK, port: tcpOnly.port }] });
   assert.equal(again.port, tcpOnly.port);
 });
 
@@ -365,15 +365,15 @@ test('stopping under load closes all and throws nothing', async () => {
   await dns[Symbol.asyncDispose]();
   await eventually('connections are closed', tcp.closed);
   for (let i = 0; i < 10; i++) client.send(query);
-  await using after = await startDnsFixture({ listen: [{ address: '127.0.0.1', port: dns.port }] });
+  await using after = await startDnsFixture({ listen: [{ address: LOOPBACK, port: dns.port }] });
   assert.equal(after.port, dns.port);
 });
 
 test('metrics are CoreDNS’s', async () => {
-  const response = await fetch(`http://127.0.0.1:${fixture.dns.http!.port}/metrics`);
+  const response = await fetch(`http://${LOOPBACK}:${fixture.dns.http!.port}/metrics`);
   assert.match(response.headers.get('content-type')!, /^text\/plain; version=0\.0\.4/);
   const page = await response.text();
-  const server = `server="dns://127.0.0.1:${fixture.port}",zone=".",view=""`;
+  const server = `server="dns://${LOOPBACK}:${fixture.port}",zone=".",view=""`;
   for (const line of [
     `coredns_dns_requests_total{${server},proto="udp",family="1",type="A"} `,
     `coredns_dns_responses_total{${server},rcode="NOERROR",plugin="kubernetes"} `,
@@ -385,5 +385,5 @@ test('metrics are CoreDNS’s', async () => {
     assert.ok(page.includes(`\n${line}`), line);
   for (const line of page.trimEnd().split('\n'))
     assert.match(line, /^(# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? [\d.e+-]+)$/);
-  assert.equal((await fetch(`http://127.0.0.1:${fixture.dns.http!.port}/x`)).status, 404);
+  assert.equal((await fetch(`http://${LOOPBACK}:${fixture.dns.http!.port}/x`)).status, 404);
 });

@@ -14,6 +14,7 @@ import { encodeQuery, type QueryOptions } from '../message/encode.ts';
 import type { Message } from '../message/message.ts';
 import { parseName } from '../message/name.ts';
 import { formatRecord } from '../message/record.ts';
+import { LOOPBACK } from './fake-upstream.ts';
 
 export interface DnsFixture extends AsyncDisposable {
   readonly api: FakeApi;
@@ -48,7 +49,7 @@ export async function startDnsFixture(options: Partial<ClusterDnsOptions> = {}):
   const dns = await startClusterDns({
     client,
     nodeName: 'node',
-    listen: [{ address: '127.0.0.1', port: 0 }],
+    listen: [{ address: LOOPBACK, port: 0 }],
     clusterDomain: 'cluster.local',
     ...options,
   });
@@ -115,7 +116,7 @@ export async function exchangeUdp(port: number, packet: Buffer, timeoutMs = 8000
   const timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
   socket.on('error', reject);
   socket.on('message', (answer) => resolve(answer));
-  socket.send(packet, port, '127.0.0.1');
+  socket.send(packet, port, LOOPBACK);
   try {
     return await promise;
   } finally {
@@ -125,7 +126,7 @@ export async function exchangeUdp(port: number, packet: Buffer, timeoutMs = 8000
 }
 
 async function exchangeTcp(port: number, packet: Buffer, timeoutMs = 8000): Promise<Buffer> {
-  const socket = connect(port, '127.0.0.1');
+  const socket = connect(port, LOOPBACK);
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
   let received = Buffer.alloc(0);
@@ -155,7 +156,7 @@ export async function udpClient(port: number, received: (packet: Buffer) => void
   // What is refused while a server is stopped is for the test to see by what it does not receive.
   socket.on('error', () => {});
   socket.on('message', received);
-  await new Promise<void>((resolve) => socket.connect(port, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => socket.connect(port, LOOPBACK, resolve));
   return {
     send: (packet) => socket.send(packet, () => {}),
     [Symbol.asyncDispose]: () => new Promise<void>((resolve) => socket.close(resolve)),

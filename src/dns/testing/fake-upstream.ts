@@ -9,6 +9,9 @@ import type { Message } from '../message/message.ts';
 import { formatName, parseName } from '../message/name.ts';
 import { addressRecord, type ResourceRecord, soaRecord } from '../message/record.ts';
 
+/** A loopback address of this process's own: ports that are given back there are not taken by other tests meanwhile. */
+export const LOOPBACK = `127.${64 + ((process.pid >> 16) & 63)}.${(process.pid >> 8) & 255}.${process.pid & 255}`;
+
 export interface UpstreamQuestion {
   /** Without the final dot. */
   readonly name: string;
@@ -24,7 +27,7 @@ export type Behaviour = (
 
 export interface FakeUpstream extends AsyncDisposable {
   readonly port: number;
-  /** `127.0.0.1:port` */
+  /** `LOOPBACK:port` */
   readonly address: string;
   /** Everything that was asked but probes, as `name TYPE udp|tcp`. */
   readonly asked: string[];
@@ -76,7 +79,7 @@ export async function startFakeUpstream(
   });
   const upstream: FakeUpstream = {
     port,
-    address: `127.0.0.1:${port}`,
+    address: `${LOOPBACK}:${port}`,
     asked: [],
     received: 0,
     behave,
@@ -96,12 +99,12 @@ async function bindBoth(server: Server, port: number, tcp: boolean): Promise<Udp
     try {
       await new Promise<void>((resolve, reject) => {
         udp.once('error', reject);
-        udp.bind(port, '127.0.0.1', resolve);
+        udp.bind(port, LOOPBACK, resolve);
       });
       if (tcp)
         await new Promise<void>((resolve, reject) => {
           server.once('error', reject);
-          server.listen(udp.address().port, '127.0.0.1', resolve);
+          server.listen(udp.address().port, LOOPBACK, resolve);
         });
       return udp;
     } catch (error) {

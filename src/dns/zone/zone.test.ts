@@ -8,6 +8,7 @@ import { FLAG, type TYPE } from '../message/constants.ts';
 import { formatName } from '../message/name.ts';
 import { formatRecord, soaMinimum } from '../message/record.ts';
 import { type DnsFixture, HTTP_PORT, lines, startDnsFixture } from '../testing/dns-fixture.ts';
+import { LOOPBACK } from '../testing/fake-upstream.ts';
 
 let fixture: DnsFixture;
 
@@ -188,7 +189,7 @@ const answers: readonly [name: string, type: keyof typeof TYPE, expected: readon
   ['dns-version.cluster.local', 'A', ['NOERROR']],
   ['x.dns-version.cluster.local', 'TXT', ['NXDOMAIN']],
   ['dns.cluster.local', 'A', ['NOERROR']],
-  ['ns.dns.cluster.local', 'A', ['NOERROR', 'ns.dns.cluster.local. 30 IN A 127.0.0.1']],
+  ['ns.dns.cluster.local', 'A', ['NOERROR', `ns.dns.cluster.local. 30 IN A ${LOOPBACK}`]],
   ['web.ns.svc.cluster.local', 'ANY', ['NOERROR', 'web.ns.svc.cluster.local. 8482 IN HINFO "RFC8482" ""']],
   ['gone.ns.svc.cluster.local', 'ANY', ['NXDOMAIN']],
   ['cluster.local', 'AXFR', ['REFUSED']],
