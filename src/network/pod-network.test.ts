@@ -114,7 +114,7 @@ async function serve(request: PodNetworkRequest, port: number): Promise<AsyncDis
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 60_000;
   while (!(await condition())) {
     assert.ok(performance.now() < deadline, 'the condition was not met in time');
     await new Promise((resolve) => setImmediate(resolve));
@@ -123,7 +123,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 
 async function fetchFrom(request: PodNetworkRequest | undefined, url: string): Promise<string> {
   const { stdout, stderr } = await host.run(['/bin/busybox', 'wget', '-q', '-O', '-', url], {
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(60_000),
     networkNamespace: request?.netnsPath,
   });
   return stdout.toString().trim() || stderr.toString().trim();

@@ -139,10 +139,15 @@ test('a deep and wide tree goes without holding up the event loop', { skip }, as
   // Deeper than any path can name.
   const script = `cd "$1" && i=0; while [ $i -lt 1500 ]; do mkdir d && cd d; i=$((i+1)); done; cd "$1"; seq 1 5000 | xargs touch`;
   await host.check(['sh', '-c', script, 'sh', path]);
+  // By the processor time of this thread: that others have the processor is not held against it.
+  const busy = (): number => {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  };
   let longest = 0;
-  let last = performance.now();
+  let last = busy();
   const beat = setInterval(() => {
-    const now = performance.now();
+    const now = busy();
     longest = Math.max(longest, now - last);
     last = now;
   }, 1);
