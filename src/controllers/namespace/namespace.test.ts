@@ -61,6 +61,21 @@ test('pods end before anything else is deleted, and the namespace goes when the 
   assert.equal(await exists(), false);
 });
 
+test('a pod whose creation was under way when the namespace was emptied is deleted, too', async () => {
+  const { cluster, namespaces, exists } = await setup();
+  await using _ = cluster;
+  cluster.podsEnd = false;
+  const pods = cluster.client.resource(resources.pods, 'team');
+  await pods.create({ metadata: { name: 'p' }, spec: { containers: [], nodeName: 'n1' } });
+  await namespaces.delete('team');
+  assert.equal(await exists(), true);
+  await pods.create({ metadata: { name: 'late' }, spec: { containers: [], nodeName: 'n1' } });
+  await cluster.settle();
+  assert.notEqual((await pods.get('late')).metadata.deletionTimestamp, undefined);
+  for (const name of ['p', 'late']) await pods.delete(name, { gracePeriodSeconds: 0 });
+  assert.equal(await exists(), false);
+});
+
 test('finalizers are waited for and named', async () => {
   const { cluster, namespaces, exists, condition } = await setup();
   await using _ = cluster;

@@ -179,7 +179,7 @@ export function startNamespaceController(context: ControllerContext): Running {
     return list();
   }
 
-  /** Looks again when one of these objects goes. */
+  /** Looks again when one of these objects goes, or another one comes, whose creation began before the deletion. */
   function waitFor(name: string, remaining: readonly Remaining[]): void {
     const held = waiting.get(name) ?? new Map<string, Informer<MetadataObject>>();
     waiting.set(name, held);
@@ -188,7 +188,12 @@ export function startNamespaceController(context: ControllerContext): Running {
       if (held.has(key)) continue;
       const informer = client.informers.metadata(t, { namespace: name });
       held.set(key, informer);
-      informer.addHandler({ deleted: () => queue.add(name) });
+      informer.addHandler({
+        added: ({ metadata }) => {
+          if (metadata.deletionTimestamp === undefined) queue.add(name);
+        },
+        deleted: () => queue.add(name),
+      });
       // What went between our list and the watch would never be told of: one more look when the watch stands.
       informer.synced.then(
         () => queue.add(name),
