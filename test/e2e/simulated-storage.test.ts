@@ -150,7 +150,7 @@ describe('protection', () => {
 
   it('lets a claim that no pod uses go at once', async () => {
     await makeClaim('unused');
-    await sim.kubectl('delete', 'pvc', 'unused', '--timeout=10s');
+    await sim.kubectl('delete', 'pvc', 'unused', '--timeout=60s');
   });
 
   it('keeps a volume that is bound until its claim has gone', async () => {
@@ -229,9 +229,13 @@ describe('a StatefulSet with claims', () => {
     const before = await pods().get('db-1');
     const { volumeName } = (await claims().get('data-db-1')).spec;
     await sim.kubectl('delete', 'pod', 'db-1');
-    await ready('db', 3);
-    const now = await pods().get('db-1');
-    assert.notEqual(now.metadata.uid, before.metadata.uid);
+    // The set's status tells of the old pod until its controller has looked again.
+    const now = await eventually('another pod runs', async () => {
+      const pod = await pods().get('db-1');
+      assert.notEqual(pod.metadata.uid, before.metadata.uid);
+      assert.equal(pod.status.phase, 'Running');
+      return pod;
+    });
     assert.equal(now.spec.nodeName, before.spec.nodeName, 'where its volume is');
     assert.equal((await claims().get('data-db-1')).spec.volumeName, volumeName);
     await sim.kubectl('scale', 'sts/db', '--replicas=1');
@@ -385,6 +389,6 @@ describe('the lifecycle of a volume and a claim', () => {
     await eventually('the volume is kept', async () =>
       assert.equal(await phaseOf(volumes(), volumeName!), 'Released'),
     );
-    await sim.kubectl('delete', `pv/${volumeName}`, '--timeout=10s');
+    await sim.kubectl('delete', `pv/${volumeName}`, '--timeout=60s');
   });
 });
