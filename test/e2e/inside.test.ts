@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -19,6 +19,7 @@ import { bulkhead, type MachineCluster, machineCluster } from './support/machine
 const skip = process.getuid?.() === 0 ? false : 'real containers need root';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const IMAGE = 'localhost/test/tools:1';
+const hasIpv6 = existsSync('/proc/net/if_inet6');
 
 describe('the API and services, seen from inside pods', { skip }, () => {
   let cluster: MachineCluster;
@@ -76,7 +77,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     k('get', what, name, '-o', `jsonpath={${path}}`);
 
   before(async () => {
-    cluster = await machineCluster(4, { dualStack: true });
+    cluster = await machineCluster(4, { dualStack: hasIpv6 });
     await cluster.up();
     k = kubectl(cluster.kubeconfig);
     await cluster.command(
@@ -92,7 +93,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
       service('web-headless', { selector: { app: 'web' }, clusterIP: 'None' }),
       deployment('echo', 1, echo),
       service('echo', {}),
-      service('both', { selector: { app: 'web' }, ipFamilyPolicy: 'RequireDualStack' }),
+      service('both', { selector: { app: 'web' }, ipFamilyPolicy: 'PreferDualStack' }),
       {
         apiVersion: 'v1',
         kind: 'Service',
@@ -200,7 +201,10 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     assert.match(await inside('curl -sS -m 5 http://elsewhere.default'), /^web-/);
   });
 
-  it('a dual-stack service is reached at its addresses of both versions, by name and from the machine', async () => {
+  const single = hasIpv6 ? false : 'this kernel has no IPv6';
+  it('a dual-stack service is reached at its addresses of both versions, by name and from the machine', {
+    skip: single,
+  }, async () => {
     const addresses = JSON.parse(await field('service', 'both', '.spec.clusterIPs')) as string[];
     assert.deepEqual(
       addresses.map((address) => address.includes(':')),
@@ -298,7 +302,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
       '--kubelet-port',
       '0',
       '--pod-cidr',
-      '10.249.250.0/24,fd00:249:250::/64',
+      hasIpv6 ? '10.249.250.0/24,fd00:249:250::/64' : '10.249.250.0/24',
       '--kubeconfig',
       'none',
     ];
