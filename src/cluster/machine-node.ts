@@ -23,6 +23,9 @@ export interface MachineNodeOptions {
   readonly client: (as: UserInfo) => Client;
   /** Where Services of type LoadBalancer get their addresses; empty: they share the machine's own. */
   readonly loadBalancerRanges: readonly AddressRange[];
+  /** Whom cluster DNS asks: for names in these domains, and for all others (empty: the host's own name servers). */
+  readonly stubDomains: Readonly<Record<string, readonly string[]>>;
+  readonly dnsUpstreams: readonly string[];
   readonly kubelet: {
     readonly port: number;
     readonly certificate: string;
@@ -86,6 +89,8 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
         client: options.client,
         host,
         loadBalancerRanges: options.loadBalancerRanges,
+        dnsUpstreams: options.dnsUpstreams,
+        stubDomains: options.stubDomains,
         logger,
       }),
     );

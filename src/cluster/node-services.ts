@@ -25,6 +25,8 @@ export interface NodeServicesOptions {
   readonly client: (as: UserInfo) => Client;
   readonly host: HostOperations;
   readonly loadBalancerRanges: readonly AddressRange[];
+  readonly dnsUpstreams: readonly string[];
+  readonly stubDomains: Readonly<Record<string, readonly string[]>>;
   readonly logger: Logger;
 }
 
@@ -114,7 +116,10 @@ async function startDns(
       listen: gateways.map((address) => ({ address, port })),
       clusterDomain: settings.clusterDomain,
       reverseRanges: [...rangesOf(settings.podCidr), ...rangesOf(settings.serviceCidr)],
-      resolvConf: '/etc/resolv.conf',
+      ...(options.dnsUpstreams.length > 0
+        ? { upstreams: options.dnsUpstreams }
+        : { resolvConf: '/etc/resolv.conf' }),
+      stubDomains: options.stubDomains,
       http: { address: gateways[0]!, port: 0 },
       logger,
     });

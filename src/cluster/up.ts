@@ -69,6 +69,10 @@ export interface UpOptions {
   readonly bridge: string | undefined;
   /** Where Services of type LoadBalancer get their addresses; empty: they share the machine's own. */
   readonly loadBalancerRanges: readonly AddressRange[];
+  /** Whom cluster DNS asks for other names; empty: the name servers of the host's resolv.conf. */
+  readonly dnsUpstreams: readonly string[];
+  /** By domain, whom cluster DNS asks for its names. */
+  readonly stubDomains: Readonly<Record<string, readonly string[]>>;
   /** Hosts (with port) of registries without TLS. */
   readonly insecureRegistries: readonly string[];
   /** The kubeconfig to merge into; undefined: the user's; `none`: none. */
@@ -400,6 +404,8 @@ async function startThisMachine(
       addresses,
       client: plane.client,
       loadBalancerRanges: options.loadBalancerRanges,
+      dnsUpstreams: options.dnsUpstreams,
+      stubDomains: options.stubDomains,
       kubelet: {
         port: options.kubeletPort,
         clientAuthorities: certificates.ca.certificate,

@@ -6,5 +6,6 @@ export {
   type ListenAddress,
   startClusterDns,
 } from './cluster-dns.ts';
+export { parseUpstream } from './forward/upstream.ts';
 export type { UpstreamPolicy } from './forward/upstream-set.ts';
 export { type PublishDnsOptions, publishDns } from './publish.ts';

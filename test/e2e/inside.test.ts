@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -24,6 +25,8 @@ const hasIpv6 = existsSync('/proc/net/if_inet6');
 describe('the API and services, seen from inside pods', { skip }, () => {
   let cluster: MachineCluster;
   let k: Kubectl;
+  /** The name server of a domain of its own. */
+  const corporate = createSocket('udp4');
   const work = mkdtempSync(join(tmpdir(), 'bh-e2e-inside-'));
 
   const apply = async (...items: object[]): Promise<void> => {
@@ -78,7 +81,8 @@ describe('the API and services, seen from inside pods', { skip }, () => {
 
   before(async () => {
     cluster = await machineCluster(4, { dualStack: hasIpv6 });
-    await cluster.up();
+    const port = await answerNames(corporate, '192.0.2.77');
+    await cluster.up('--stub-domain', `corp.test=127.0.0.1:${port}`);
     k = kubectl(cluster.kubeconfig);
     await cluster.command(
       ...['image', 'from-debian', 'busybox-static', 'curl', 'libstdc++6', '--name', IMAGE],
@@ -126,6 +130,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
   });
   after(async () => {
     await cluster[Symbol.asyncDispose]();
+    corporate.close();
     rmSync(work, { recursive: true, force: true });
   });
 
@@ -191,6 +196,7 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     );
     const headless = await lookup('web-headless.default.svc.cluster.local');
     for (const ip of pods) assert.match(headless, new RegExp(`Address: ${ip}\\n`));
+    assert.match(await lookup('-type=a', 'www.corp.test'), /Address: 192\.0\.2\.77\n/);
     assert.match(await lookup('no-such.default.svc.cluster.local'), /can't find|NXDOMAIN/);
     assert.match(await lookup(clusterIp), /name = web\.default\.svc\.cluster\.local/);
     assert.equal(
@@ -327,6 +333,19 @@ describe('the API and services, seen from inside pods', { skip }, () => {
     }
   });
 });
+
+/** Answers every question with one address (RFC 1035): the question again, and a record that points to its name. */
+async function answerNames(socket: UdpSocket, address: string): Promise<number> {
+  socket.on('message', (query, { port, address: from }) => {
+    const end = query.indexOf(0, 12) + 5;
+    const header = Buffer.concat([query.subarray(0, 2), Buffer.from([0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0])]);
+    const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, ...address.split('.').map(Number)]);
+    socket.send(Buffer.concat([header, query.subarray(12, end), record]), port, from);
+  });
+  socket.bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  return socket.address().port;
+}
 
 interface Talk {
   /** Sends and resolves with as much as came back. */

@@ -7,6 +7,7 @@ import { parseAddressRange } from '../../cloud/index.ts';
 import { callControl, NotRunningError } from '../../cluster/control.ts';
 import { type ClusterPaths, type ClusterStatus, defaultPaths } from '../../cluster/state.ts';
 import { type StartedCluster, type StopRequest, startOnMachine, type UpOptions } from '../../cluster/up.ts';
+import { parseUpstream } from '../../dns/index.ts';
 import {
   type Command,
   CommandError,
@@ -63,6 +64,19 @@ export const upOptions = {
     multiple: true,
     description:
       "addresses for Services of type LoadBalancer: a CIDR or A-B (default: the machine's own address)",
+  },
+  'dns-upstream': {
+    type: 'string',
+    value: 'ADDR',
+    multiple: true,
+    description:
+      "whom cluster DNS asks for other names (default: the name servers of the host's resolv.conf)",
+  },
+  'stub-domain': {
+    type: 'string',
+    value: 'DOMAIN=ADDR,…',
+    multiple: true,
+    description: 'whom cluster DNS asks for names in this domain',
   },
   'insecure-registry': {
     type: 'string',
@@ -123,6 +137,8 @@ const NODE_OPTIONS = [
   'pod-cidr',
   'bridge',
   'load-balancer-range',
+  'dns-upstream',
+  'stub-domain',
   'insecure-registry',
 ];
 
@@ -158,10 +174,40 @@ export function upOptionsFrom(values: OptionValues): UpOptions {
         return range;
       },
     ),
+    dnsUpstreams: resolvers(
+      '--dns-upstream',
+      (values['dns-upstream'] as readonly string[] | undefined) ?? [],
+    ),
+    stubDomains: stubDomains((values['stub-domain'] as readonly string[] | undefined) ?? []),
     insecureRegistries: (values['insecure-registry'] as readonly string[] | undefined) ?? [],
     kubeconfig: kubeconfigOption(values),
     logLevel: logLevel as (typeof levels)[number],
   };
+}
+
+/** `corp.example=10.0.0.53,10.0.1.53`, each domain once. */
+function stubDomains(given: readonly string[]): Record<string, readonly string[]> {
+  const domains: Record<string, readonly string[]> = {};
+  for (const text of given) {
+    const [, domain, servers] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+    if (domain === undefined || servers === undefined)
+      throw new UsageError(`--stub-domain is like corp.example=10.0.0.53, not "${text}"`);
+    if (Object.hasOwn(domains, domain))
+      throw new UsageError(`--stub-domain ${domain} is given twice; name its servers in one: ${domain}=A,B`);
+    domains[domain] = resolvers(`--stub-domain ${domain}`, servers.split(','));
+  }
+  return domains;
+}
+
+/** Addresses of name servers, as cluster DNS takes them. */
+function resolvers(option: string, given: readonly string[]): readonly string[] {
+  for (const text of given)
+    try {
+      parseUpstream(text);
+    } catch (error) {
+      throw new UsageError(`${option}: ${(error as Error).message}`);
+    }
+  return given;
 }
 
 /** Absolute, because the process leaves the directory in which it was started. */
