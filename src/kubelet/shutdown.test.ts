@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import type { ContainerStatus, Pod } from '../api/types/core-v1.ts';
+import type { Pod } from '../api/types/core-v1.ts';
 import { resources } from '../client/index.ts';
 import { ManualClock } from '../component/index.ts';
 import { RuntimeError } from '../runtime/cri.ts';
 import { eventually, startTestNode, type TestNode } from './testing/node.ts';
+import { only, START, waitFor } from './testing/pods.ts';
 
-const START = Date.parse('2026-01-01T00:00:00Z');
 const LIMIT = { longestMs: 30_000 };
 const IMAGE = 'nginx:1.29';
 
@@ -23,16 +23,6 @@ async function pass(clock: ManualClock, seconds: number): Promise<void> {
   }
 }
 
-async function waitFor(node: TestNode, name: string, check: (pod: Pod) => void): Promise<Pod> {
-  let pod: Pod | undefined;
-  await eventually(async () => {
-    pod = await node.getPod(name);
-    check(pod);
-  });
-  return pod!;
-}
-
-const only = (pod: Pod): ContainerStatus => pod.status.containerStatuses![0]!;
 const running = (pod: Pod): void => assert.ok(only(pod).state?.running);
 const ready = (pod: Pod): string | undefined =>
   pod.status.conditions?.find(({ type }) => type === 'Ready')?.status;

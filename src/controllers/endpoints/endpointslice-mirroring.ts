@@ -71,21 +71,7 @@ export function startEndpointSliceMirroringController(context: ControllerContext
     },
     deleted: (object) => queue.add(keyOf(object)),
   });
-  const sliceChanged = (slice: EndpointSlice): void => {
-    for (const key of mirroredService(slice)) queue.add(key);
-  };
-  slices.addHandler({
-    added: sliceChanged,
-    updated(slice, old) {
-      sliceChanged(slice);
-      // One that was taken from us, or given to us.
-      if (mirroredService(old)[0] !== mirroredService(slice)[0]) sliceChanged(old);
-    },
-    deleted(slice) {
-      for (const key of mirroredService(slice)) tracker.gone(key, slice);
-      sliceChanged(slice);
-    },
-  });
+  tracker.follow(slices, mirroredService, (key) => queue.add(key));
 
   async function reconcile(key: string): Promise<void> {
     const source = endpoints.lister.get(key);

@@ -80,21 +80,7 @@ export function startEndpointSliceController(context: ControllerContext): Runnin
   };
   const backends = followServices(services, pods, enqueue);
   const memory = new EndpointMemory();
-  const sliceChanged = (slice: EndpointSlice): void => {
-    for (const key of ourService(slice)) queue.add(key);
-  };
-  slices.addHandler({
-    added: sliceChanged,
-    updated(slice, old) {
-      sliceChanged(slice);
-      // One that was taken from us, or given to us.
-      if (ourService(old)[0] !== ourService(slice)[0]) sliceChanged(old);
-    },
-    deleted(slice) {
-      for (const key of ourService(slice)) tracker.gone(key, slice);
-      sliceChanged(slice);
-    },
-  });
+  tracker.follow(slices, ourService, (key) => queue.add(key));
   nodes.addHandler({
     // Zones may change, and pods of a node that was not known were left out.
     added(node) {

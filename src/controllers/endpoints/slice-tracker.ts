@@ -2,6 +2,7 @@
 // makes slices twice, or fills one that is full.
 
 import type { EndpointSlice } from '../../api/types/discovery-v1.ts';
+import type { Informer } from '../../client/index.ts';
 
 export class SliceTracker {
   /** By the key of the Service: slice uid → the generation that was written. */
@@ -13,6 +14,29 @@ export class SliceTracker {
   /** `cached`: the slice of this name as the cache has it. */
   constructor(cached: (slice: EndpointSlice) => EndpointSlice | undefined) {
     this.#cached = cached;
+  }
+
+  /** Calls `changed` with the keys of Services whose slices change; `serviceOf`: those that a slice is ours for. */
+  follow(
+    slices: Informer<EndpointSlice>,
+    serviceOf: (slice: EndpointSlice) => readonly string[],
+    changed: (service: string) => void,
+  ): void {
+    const tell = (slice: EndpointSlice): void => {
+      for (const key of serviceOf(slice)) changed(key);
+    };
+    slices.addHandler({
+      added: tell,
+      updated(slice, old) {
+        tell(slice);
+        // One that was taken from us, or given to us.
+        if (serviceOf(old)[0] !== serviceOf(slice)[0]) tell(old);
+      },
+      deleted: (slice) => {
+        for (const key of serviceOf(slice)) this.gone(key, slice);
+        tell(slice);
+      },
+    });
   }
 
   /** To be called with what the server answered to a create or an update. */
