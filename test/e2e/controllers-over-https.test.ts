@@ -4,10 +4,12 @@
 import assert from 'node:assert/strict';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { namespaceLifecyclePlugin } from '../../src/apiserver/admission/namespace-lifecycle.ts';
 import { startTestServer, type TestServer } from '../../src/apiserver/testing/test-server.ts';
 import { type Client, createClient, httpsTransport, resources } from '../../src/client/index.ts';
 import { startControllers } from '../../src/controllers/index.ts';
 import { createMemoryStore } from '../../src/store/index.ts';
+import type { Store } from '../../src/store/store.ts';
 import { eventually } from './support/eventually.ts';
 
 /** A fixed address before servers that change theirs. */
@@ -49,6 +51,10 @@ async function startSwitch(): Promise<
   };
 }
 
+/** Without NamespaceLifecycle a ReplicaSet would replace the pods of an ending namespace as fast as they are deleted. */
+const startServer = (store: Store): Promise<TestServer> =>
+  startTestServer({ store, listen: true, admission: (reader) => [namespaceLifecyclePlugin(reader)] });
+
 const deployment = (name: string, replicas: number) => ({
   metadata: { name },
   spec: {
@@ -69,7 +75,9 @@ async function countPods(client: Client, app: string): Promise<number> {
 test('controllers work over HTTPS, and go on where they were when the server comes back', async () => {
   await using store = createMemoryStore({});
   await using address = await startSwitch();
-  const first = await startTestServer({ store, listen: true });
+  // Outlive the client and the controllers, whatever of this fails.
+  await using servers = new AsyncDisposableStack();
+  const first = servers.use(await startServer(store));
   address.point(first);
   await using transport = httpsTransport({
     server: address.url,
@@ -78,7 +86,7 @@ test('controllers work over HTTPS, and go on where they were when the server com
     key: first.adminPair.key,
   });
   await using client = createClient(transport);
-  const controllers = await startControllers({ client, settings: { rootCa: 'PEM' } });
+  await using controllers = await startControllers({ client, settings: { rootCa: 'PEM' } });
   await controllers.ready;
   await client.resource(resources.namespaces).create({ metadata: { name: 'team' }, spec: {} });
   const deployments = client.resource(resources.deployments, 'team');
@@ -88,7 +96,7 @@ test('controllers work over HTTPS, and go on where they were when the server com
   address.point(undefined);
   await first[Symbol.asyncDispose]();
   await assert.rejects(deployments.get('before'), /connection to .* failed|cannot reach/);
-  const second = await startTestServer({ store, listen: true });
+  const second = servers.use(await startServer(store));
   address.point(second);
   await eventually('the server', () => deployments.get('before'));
   await deployments.create(deployment('after', 3));
@@ -108,6 +116,4 @@ test('controllers work over HTTPS, and go on where they were when the server com
     assert.ok(!items.some((one) => one.metadata.name === 'team'));
     assert.deepEqual((await client.resource(resources.pods).list()).items, []);
   });
-  await controllers[Symbol.asyncDispose]();
-  await second[Symbol.asyncDispose]();
 });

@@ -7,6 +7,8 @@ import type { Store } from '../../store/store.ts';
 import type {
   AdmissionPlugin,
   AuthorizerAttributes,
+  ChainContext,
+  ObjectReader,
   RequestChain,
   StreamingResource,
   UserInfo,
@@ -18,7 +20,8 @@ import { type TestAuthority, type TestKeyPair, testAuthority } from './certifica
 export const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:authenticated'] };
 
 export interface TestServerOptions extends Partial<Omit<ApiServerOptions, 'chain' | 'listen'>> {
-  readonly admission?: readonly AdmissionPlugin[];
+  /** The plugins in their order, or what makes them for those that look at other objects; none when absent. */
+  readonly admission?: readonly AdmissionPlugin[] | ((reader: ObjectReader) => readonly AdmissionPlugin[]);
   readonly virtualResources?: readonly VirtualResource[];
   readonly streamingResources?: readonly StreamingResource[];
   /** What users beside system:masters may do; nothing when absent. */
@@ -48,7 +51,11 @@ async function testCredentials() {
   return { authority, server, admin: adminPair };
 }
 
-function chainOf(options: TestServerOptions, transport: Transport): RequestChain {
+function chainOf(
+  options: TestServerOptions,
+  { transport, reader }: Pick<ChainContext, 'transport' | 'reader'>,
+): RequestChain {
+  const { admission = [] } = options;
   return {
     authenticator: {
       async authenticate({ clientCertificate, headers }) {
@@ -69,7 +76,7 @@ function chainOf(options: TestServerOptions, transport: Transport): RequestChain
           ? { decision: 'allow', reason: '' }
           : { decision: 'no-opinion', reason: '' },
     },
-    admission: options.admission ?? [],
+    admission: typeof admission === 'function' ? admission(reader) : admission,
     virtualResources: options.virtualResources ?? [],
     streamingResources: options.streamingResources ?? [],
     paths: [],
@@ -88,7 +95,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     ...rest,
     store,
     limits: { drainMs: 500, ...options.limits },
-    chain: ({ transport }) => chainOf(options, transport),
+    chain: (context) => chainOf(options, context),
     ...(listen === true
       ? {
           listen: {
