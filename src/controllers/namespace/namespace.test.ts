@@ -76,6 +76,40 @@ test('a pod whose creation was under way when the namespace was emptied is delet
   assert.equal(await exists(), false);
 });
 
+test('what comes back as fast as it is deleted is reported, and deleted again later and later', async () => {
+  const { cluster, namespaces, exists, condition } = await setup();
+  await using _ = cluster;
+  const pods = cluster.client.resource(resources.pods, 'team');
+  // On no node: it is gone as soon as it is deleted.
+  const create = () => pods.create({ metadata: { generateName: 'p-' }, spec: { containers: [] } });
+  await create();
+  let deletions = 0;
+  let replace = true;
+  let missing = false;
+  cluster.api.intercept = async ({ verb, resource }) => {
+    if (resource.resource !== 'pods') return undefined;
+    if (verb === 'deletecollection') {
+      deletions++;
+      missing = replace;
+    } else if (verb === 'list' && missing) {
+      missing = false;
+      await create();
+    }
+    return undefined;
+  };
+  await namespaces.delete('team');
+  assert.equal(await exists(), true);
+  assert.equal(
+    await condition('NamespaceDeletionContentFailure'),
+    'True ContentDeletionFailed: Failed to delete all resource types, 1 remaining: unexpected items still remain in namespace: team for gvr: /v1, Resource=pods',
+  );
+  await cluster.advance(30_000);
+  assert.ok(deletions > 3 && deletions < 15, `${deletions} deletions in 30 s`);
+  replace = false;
+  await cluster.advance(60_000);
+  assert.equal(await exists(), false);
+});
+
 test('finalizers are waited for and named', async () => {
   const { cluster, namespaces, exists, condition } = await setup();
   await using _ = cluster;

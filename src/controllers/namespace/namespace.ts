@@ -3,7 +3,8 @@
 // pod has ended (KEP-5080), since pods may need their Secrets, services and policies to the end.
 //
 // What stays behind (pods in their grace period, objects with finalizers) is watched until it is gone; the conditions
-// of the namespace say what it is waiting for.
+// of the namespace say what it is waiting for. What is there and not even being deleted came in since: that is reported,
+// and deleted at the next try, which comes later and later, since somebody may put it back as fast as it is deleted.
 
 import { isMethodNotSupported, isNotFound } from '../../api/index.ts';
 import type { Namespace } from '../../api/types/core-v1.ts';
@@ -82,7 +83,10 @@ export function startNamespaceController(context: ControllerContext): Running {
         .resource(type)
         .updateStatus({ ...namespace, status: { ...namespace.status, phase: 'Terminating' } });
 
-    const { remaining, finalizers, discoveryErrors, contentErrors } = await deleteContent(name, signal);
+    const { remaining, finalizers, discoveryErrors, contentErrors, unexpected } = await deleteContent(
+      name,
+      signal,
+    );
     const conditions = deletionConditions(
       namespace.status?.conditions,
       {
@@ -97,6 +101,8 @@ export function startNamespaceController(context: ControllerContext): Running {
       namespace = await client
         .resource(type)
         .updateStatus({ ...namespace, status: { ...namespace.status, conditions: [...conditions] } });
+    // Its comings and goings must not call us sooner than the next try is due.
+    if (unexpected) stopWaiting(name);
     const errors = [...discoveryErrors, ...contentErrors];
     if (errors.length > 0)
       throw new AggregateError(errors, `namespace ${name}: ${errors.map(messageOf).join('; ')}`);
@@ -123,6 +129,7 @@ export function startNamespaceController(context: ControllerContext): Running {
     const contentErrors: unknown[] = [];
     const remaining: Remaining[] = [];
     const finalizers = new Map<string, number>();
+    let unexpected = false;
     const empty = async (resource: DiscoveredResource): Promise<void> => {
       try {
         const left = await emptyResource(resource, name, signal);
@@ -130,6 +137,14 @@ export function startNamespaceController(context: ControllerContext): Running {
         remaining.push({ type: typeOf(resource), count: left.length });
         for (const finalizer of left.flatMap((object) => object.metadata.finalizers ?? []))
           finalizers.set(finalizer, (finalizers.get(finalizer) ?? 0) + 1);
+        if (left.every(isExpected)) return;
+        unexpected = true;
+        const { group, version, resource: plural } = resource;
+        contentErrors.push(
+          new Error(
+            `unexpected items still remain in namespace: ${name} for gvr: ${group}/${version}, Resource=${plural}`,
+          ),
+        );
       } catch (error) {
         signal.throwIfAborted();
         contentErrors.push(error);
@@ -140,7 +155,7 @@ export function startNamespaceController(context: ControllerContext): Running {
     await Promise.all(deletable.filter(isPods).map(empty));
     if (remaining.length === 0 && contentErrors.length === 0)
       await Promise.all(deletable.filter((r) => !isPods(r)).map(empty));
-    return { remaining, finalizers, discoveryErrors, contentErrors };
+    return { remaining, finalizers, discoveryErrors, contentErrors, unexpected };
   }
 
   /** Deletes all objects of a resource in the namespace; resolves with those that are still there. */
@@ -215,6 +230,11 @@ export function startNamespaceController(context: ControllerContext): Running {
       await disposeAll([...waiting.values()].flatMap((held) => [...held.values()]));
     },
   };
+}
+
+/** Whether an object may still be there after its deletion was asked for. */
+function isExpected({ metadata }: MetadataObject): boolean {
+  return metadata.deletionTimestamp !== undefined || (metadata.finalizers?.length ?? 0) > 0;
 }
 
 function typeOf(resource: DiscoveredResource): ResourceType<MetadataObject> {
