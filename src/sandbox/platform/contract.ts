@@ -71,8 +71,32 @@ export interface Arguments {
 
 /** Indices into Registers, in the order of ptrace's user_regs_struct. */
 export const Reg = {
-  r15: 0, r14: 1, r13: 2, r12: 3, rbp: 4, rbx: 5, r11: 6, r10: 7, r9: 8, r8: 9, rax: 10, rcx: 11, rdx: 12, rsi: 13,
-  rdi: 14, origRax: 15, rip: 16, cs: 17, eflags: 18, rsp: 19, ss: 20, fsBase: 21, gsBase: 22, ds: 23, es: 24, fs: 25,
+  r15: 0,
+  r14: 1,
+  r13: 2,
+  r12: 3,
+  rbp: 4,
+  rbx: 5,
+  r11: 6,
+  r10: 7,
+  r9: 8,
+  r8: 9,
+  rax: 10,
+  rcx: 11,
+  rdx: 12,
+  rsi: 13,
+  rdi: 14,
+  origRax: 15,
+  rip: 16,
+  cs: 17,
+  eflags: 18,
+  rsp: 19,
+  ss: 20,
+  fsBase: 21,
+  gsBase: 22,
+  ds: 23,
+  es: 24,
+  fs: 25,
   gs: 26,
 } as const;
 
@@ -144,11 +168,25 @@ export type Backing =
 
 export interface AddressSpace {
   /** Queued on `through`, or carried out at once; 0 or a negative errno. Replaces what is mapped there. */
-  map(through: Context, address: number, length: number, protection: number, shared: boolean, backing: Backing): number;
+  map(
+    through: Context,
+    address: number,
+    length: number,
+    protection: number,
+    shared: boolean,
+    backing: Backing,
+  ): number;
   unmap(through: Context, address: number, length: number): number;
   protect(through: Context, address: number, length: number, protection: number): number;
   /** Moves pages to a range that is free (mremap with MREMAP_FIXED). keep: MREMAP_DONTUNMAP. */
-  move(through: Context, from: number, fromLength: number, to: number, toLength: number, keep: boolean): number;
+  move(
+    through: Context,
+    from: number,
+    fromLength: number,
+    to: number,
+    toLength: number,
+    keep: boolean,
+  ): number;
   /** madvise(2); the kernel passes only advice that is harmless (DONTNEED, FREE, WILLNEED, …). */
   advise(through: Context, address: number, length: number, advice: number): number;
   /** msync(2). */

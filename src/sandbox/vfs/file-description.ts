@@ -1,0 +1,158 @@
+// An open file (struct file): what a descriptor refers to, shared by dup and fork. Every kind of file (regular files of
+// each file system, directories, pipes, sockets, terminals, epoll, eventfd …) is a subclass; what a kind does not
+// override gives the errno that Linux gives for it.
+
+import { Errno } from '../abi/errno.ts';
+import type { HostFd } from '../host/contract.ts';
+import type { Task } from '../kernel/contract.ts';
+import { Poll, type WaitQueue } from '../kernel/wait-queue.ts';
+import type { Path, Stat, StatFs } from './contract.ts';
+import type { Inode } from './inode.ts';
+import type { Io } from './io.ts';
+
+/** One entry for getdents64. `next` is the cookie (d_off) with which reading goes on after it. */
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly ino: number;
+  /** DT_*. */
+  readonly type: number;
+  readonly next: number;
+}
+
+export abstract class FileDescription {
+  /** O_ACCMODE and status flags (O_APPEND, O_NONBLOCK, O_DIRECT, O_PATH, …); F_SETFL changes them. */
+  flags: number;
+  /** File position, for those that have one. */
+  position = 0;
+  /** Where it was opened; undefined for what has no name (pipes, sockets: see `describe`). */
+  readonly path: Path | undefined;
+  #references = 1;
+  /** F_SETOWN, F_SETSIG: kept by the owner of fcntl. */
+  owner: { readonly type: number; readonly id: number; readonly signal: number } | undefined;
+
+  constructor(flags: number, path: Path | undefined) {
+    this.flags = flags;
+    this.path = path;
+  }
+
+  acquire(): this {
+    this.#references++;
+    return this;
+  }
+
+  /** Drops a reference; the last one releases the file. */
+  unreference(): void {
+    if (--this.#references === 0) this.release();
+  }
+
+  get references(): number {
+    return this.#references;
+  }
+
+  get inode(): Inode | undefined {
+    return this.path?.dentry.inode;
+  }
+
+  get readable(): boolean {
+    return (this.flags & 3) !== 1 && (this.flags & 0o10000000) === 0;
+  }
+
+  get writable(): boolean {
+    const mode = this.flags & 3;
+    return (mode === 1 || mode === 2) && (this.flags & 0o10000000) === 0;
+  }
+
+  get nonBlocking(): boolean {
+    return (this.flags & 0o4000) !== 0;
+  }
+
+  /** What readlink of /proc/self/fd/N shows when there is no path: "pipe:[17]", "socket:[4]", "anon_inode:[eventpoll]". */
+  describe(): string {
+    return 'anon_inode:[unknown]';
+  }
+
+  /**
+   * Reads at `position`, or at the file's own position when it is undefined (then advances it). Bytes, 0 at the end,
+   * or a negative errno; -EAGAIN says that nothing is there yet: the caller blocks on `queue` unless O_NONBLOCK.
+   */
+  read(_task: Task, _io: Io, _position: number | undefined): number {
+    return -Errno.EINVAL;
+  }
+
+  /** As read; O_APPEND and RLIMIT_FSIZE are the file's business, SIGPIPE too. */
+  write(_task: Task, _io: Io, _position: number | undefined): number {
+    return -Errno.EINVAL;
+  }
+
+  /** The Poll bits that hold now, of those asked for (err and hup always count). Regular files are always ready. */
+  readiness(events: number): number {
+    return events & (Poll.in | Poll.out | Poll.rdnorm | Poll.wrnorm);
+  }
+
+  /** Notified when readiness may have changed; undefined: it never changes. */
+  get queue(): WaitQueue | undefined {
+    return undefined;
+  }
+
+  /** A file whose position is not pread-able gives ESPIPE (pipes, sockets, terminals). */
+  seek(_task: Task, _offset: number, _whence: number): number {
+    return -Errno.ESPIPE;
+  }
+
+  /** argument: the third argument of ioctl(2) as it came (an address mostly; see also task.memory). */
+  ioctl(_task: Task, _command: number, _argument: number): number {
+    return -Errno.ENOTTY;
+  }
+
+  stat(): Stat | number {
+    return this.inode?.stat() ?? -Errno.EBADF;
+  }
+
+  statfs(): StatFs | number {
+    return this.path?.mount.fileSystem.statfs() ?? -Errno.ENOSYS;
+  }
+
+  truncate(_task: Task, _length: number): number {
+    return -Errno.EINVAL;
+  }
+
+  /** fallocate(2), mode FALLOC_FL_*. */
+  allocate(_task: Task, _mode: number, _offset: number, _length: number): number {
+    return -Errno.EOPNOTSUPP;
+  }
+
+  /** fsync(2), fdatasync(2). May block the call: then it returns BLOCKED as a handler does. */
+  sync(_task: Task, _dataOnly: boolean): number {
+    return -Errno.EINVAL;
+  }
+
+  /**
+   * Calls `emit` for each entry from `this.position` on until it returns false; position is then the cookie of the
+   * first entry that was refused. 0, or a negative errno (ENOTDIR).
+   */
+  readDirectory(_task: Task, _emit: (entry: DirectoryEntry) => boolean): number {
+    return -Errno.ENOTDIR;
+  }
+
+  /**
+   * The host descriptor whose bytes are this file's, for mmap; offsets are the same. Access rights are checked by the
+   * caller. -ENODEV for files that cannot be mapped. The descriptor stays the file's.
+   */
+  mappable(_task: Task, _protection: number, _shared: boolean): HostFd | number {
+    return -Errno.ENODEV;
+  }
+
+  /** O_NONBLOCK, O_APPEND, O_ASYNC, O_DIRECT were changed by F_SETFL or FIONBIO. 0 or a negative errno. */
+  setFlags(flags: number): number {
+    this.flags = flags;
+    return 0;
+  }
+
+  /** close(2) by one descriptor of this task (POSIX locks, flush errors); the description may live on. */
+  closed(_task: Task): number {
+    return 0;
+  }
+
+  /** The last reference is gone. */
+  protected release(): void {}
+}

@@ -1,0 +1,131 @@
+// A file of a file system. Each file system subclasses this; what it does not override gives the errno that Linux gives
+// for such a file. Permission checks, path walking, mounts, dentry caching, O_CREAT and sticky-bit rules are the VFS
+// core's: an inode's operations are called only when they are allowed.
+
+import { Errno } from '../abi/errno.ts';
+import type { Credentials, Task } from '../kernel/contract.ts';
+import type { FileSystem, Path, Stat, Timespec } from './contract.ts';
+import type { FileDescription } from './file-description.ts';
+
+/** What to change; left out: stays. `now` marks UTIME_NOW. */
+export interface AttributeChange {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly size?: number;
+  readonly atime?: Timespec | undefined;
+  readonly mtime?: Timespec | undefined;
+  readonly ctime?: Timespec | undefined;
+}
+
+export abstract class Inode {
+  abstract readonly fileSystem: FileSystem;
+  /** S_IFMT and permission bits. Owner fields are kernel ids. Kept up to date by the file system. */
+  abstract readonly mode: number;
+  abstract readonly uid: number;
+  abstract readonly gid: number;
+  abstract readonly ino: number;
+
+  abstract stat(): Stat | number;
+
+  get isDirectory(): boolean {
+    return (this.mode & 0o170000) === 0o040000;
+  }
+  get isSymlink(): boolean {
+    return (this.mode & 0o170000) === 0o120000;
+  }
+  get isRegular(): boolean {
+    return (this.mode & 0o170000) === 0o100000;
+  }
+
+  /**
+   * Opens it (flags: O_*). `path` is where it was found. O_TRUNC is carried out here. FIFOs and devices give their own
+   * descriptions. May return -BLOCKED-like results never: a FIFO's open that must wait is handled by the VFS through
+   * `openBlocking`.
+   */
+  open(_task: Task, _path: Path, _flags: number): FileDescription | number {
+    return -Errno.ENXIO;
+  }
+
+  setAttributes(_change: AttributeChange, _credentials: Credentials): number {
+    return -Errno.EPERM;
+  }
+
+  // Directories.
+  lookup(_name: string, _task: Task): Inode | number {
+    return -Errno.ENOTDIR;
+  }
+  /** Whether a cached lookup of this name (inode undefined: a negative one) may be used without asking again. */
+  revalidate(_name: string, _inode: Inode | undefined, _task: Task): boolean {
+    return true;
+  }
+  /** A regular file, FIFO, socket or device: mode with its type bits. O_CREAT goes through here, then open. */
+  create(_name: string, _mode: number, _device: number, _owner: Credentials): Inode | number {
+    return -Errno.EPERM;
+  }
+  makeDirectory(_name: string, _mode: number, _owner: Credentials): Inode | number {
+    return -Errno.EPERM;
+  }
+  symlink(_name: string, _target: string, _owner: Credentials): Inode | number {
+    return -Errno.EPERM;
+  }
+  link(_name: string, _inode: Inode): number {
+    return -Errno.EPERM;
+  }
+  unlink(_name: string, _inode: Inode): number {
+    return -Errno.EPERM;
+  }
+  removeDirectory(_name: string, _inode: Inode): number {
+    return -Errno.EPERM;
+  }
+  /** flags: RENAME_*. The VFS has checked directories against files, ancestors and stickiness. */
+  rename(
+    _name: string,
+    _inode: Inode,
+    _target: Inode,
+    _newName: string,
+    _replaced: Inode | undefined,
+    _flags: number,
+  ): number {
+    return -Errno.EPERM;
+  }
+  /** O_TMPFILE. */
+  temporaryFile(_mode: number, _owner: Credentials): Inode | number {
+    return -Errno.EOPNOTSUPP;
+  }
+
+  /** Symbolic links. */
+  readLink(_task: Task): string | number {
+    return -Errno.EINVAL;
+  }
+  /** Magic links of /proc (exe, cwd, root, fd/N): the place itself instead of a text to walk; undefined: walk the text. */
+  followLink(_task: Task): Path | number | undefined {
+    return undefined;
+  }
+
+  // Extended attributes; names with their prefix ("user.x").
+  getXattr(_name: string): Uint8Array | number {
+    return -Errno.EOPNOTSUPP;
+  }
+  /** flags: XATTR_CREATE 1, XATTR_REPLACE 2. */
+  setXattr(_name: string, _value: Uint8Array, _flags: number): number {
+    return -Errno.EOPNOTSUPP;
+  }
+  removeXattr(_name: string): number {
+    return -Errno.EOPNOTSUPP;
+  }
+  listXattr(): readonly string[] | number {
+    return [];
+  }
+
+  /**
+   * Permission beyond the mode bits (FUSE-like or proc's own checks): undefined lets the VFS check mode, owner, group
+   * and capabilities as usual. mask: 4 read, 2 write, 1 execute/search.
+   */
+  permission(_mask: number, _task: Task): number | undefined {
+    return undefined;
+  }
+
+  /** No name and no open file refers to it any more. */
+  evict(): void {}
+}
