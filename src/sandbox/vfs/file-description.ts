@@ -66,6 +66,22 @@ export abstract class FileDescription {
     return (this.flags & 0o4000) !== 0;
   }
 
+  /**
+   * Set by the kinds for which a blocking write(2) goes on after a short count until everything is written or an error
+   * ends it (pipes, stream sockets, terminals): the caller waits on `queue` for Poll.out and writes the rest.
+   */
+  get writesAll(): boolean {
+    return false;
+  }
+
+  /**
+   * While it gives a queue, open(2) is not over: it waits there and asks again (a FIFO waits for its other end). When a
+   * signal interrupts it, it drops its reference.
+   */
+  get opening(): WaitQueue | undefined {
+    return undefined;
+  }
+
   /** What readlink of /proc/self/fd/N shows when there is no path: "pipe:[17]", "socket:[4]", "anon_inode:[eventpoll]". */
   describe(): string {
     return 'anon_inode:[unknown]';

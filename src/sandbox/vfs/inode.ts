@@ -40,8 +40,8 @@ export abstract class Inode {
 
   /**
    * Opens it (flags: O_*). `path` is where it was found. O_TRUNC is carried out here. FIFOs and devices give their own
-   * descriptions. May return -BLOCKED-like results never: a FIFO's open that must wait is handled by the VFS through
-   * `openBlocking`.
+   * descriptions (vfs/pipe/fifo.ts, vfs/dev/registry.ts). It never blocks: a FIFO that waits for its other end gives a
+   * description that is still `opening`.
    */
   open(_task: Task, _path: Path, _flags: number): FileDescription | number {
     return -Errno.ENXIO;
