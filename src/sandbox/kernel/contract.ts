@@ -9,6 +9,14 @@ import type { NetworkNamespace } from '../net/contract.ts';
 import type { Context, Platform, UserMemory } from '../platform/contract.ts';
 import type { FdTable, FsContext, MountNamespace } from '../vfs/contract.ts';
 import type { FileDescription } from '../vfs/file-description.ts';
+import type { Futexes } from './futex/futexes.ts';
+import type { IpcNamespace } from './ipc/ipc-namespace.ts';
+import type { SemaphoreUndo } from './ipc/semaphore-undo.ts';
+import type { TaskTrace } from './ptrace/contract.ts';
+import type { Scheduling } from './sched/scheduling.ts';
+import type { Seccomp } from './seccomp/contract.ts';
+import type { ProcessSignals, TaskSignals } from './signal/contract.ts';
+import type { ProcessTimers } from './time/process-timers.ts';
 import type { WaitQueue } from './wait-queue.ts';
 
 /** A handler's result when the call is answered later (after Task.block). Outside the range of errors and values. */
@@ -96,6 +104,8 @@ export interface SignalInfo {
   /** SI_TIMER: the POSIX timer and its overruns. */
   readonly timer?: number;
   readonly overrun?: number;
+  /** Called once when the signal leaves the queue, delivered or discarded; its result is si_overrun (POSIX timers). */
+  readonly dequeued?: () => number;
   /** SIGIO/SIGPOLL: si_band, si_fd. SIGSYS: system call, architecture (in errno: the filter's data). */
   readonly band?: number;
   readonly fd?: number;
@@ -128,8 +138,38 @@ export interface Task {
 
   /** Registers what the current system call waits for; its handler returns BLOCKED. */
   block(blocking: Blocking): typeof BLOCKED;
-  /** A signal that is neither blocked nor ignored waits to be delivered. */
+  /**
+   * Marks the blocked call for a retry, as a notification of one of its queues does: for waits that are handed over
+   * directly (futexes). Nothing happens if the task is not blocked.
+   */
+  wake(): void;
+  /** What restart_syscall(2) goes on with; set by a call that may end with -ERESTART_RESTARTBLOCK. */
+  restart: (() => number) | undefined;
+  /** Head of the robust futex list in the program's memory (set_robust_list(2)), 0: none. Not inherited, 0 after exec. */
+  robustList: number;
+  /** Policy, priority, nice and affinity; a new task gets `parent.scheduling.fork()`. */
+  readonly scheduling: Scheduling;
+  /** System V objects and POSIX message queues (CLONE_NEWIPC: a new one). Acquire and release as with `mm`. */
+  ipc: IpcNamespace;
+  /** System V semaphore adjustments; shared with CLONE_SYSVSEM, else undefined in a new task. */
+  semaphoreUndo: SemaphoreUndo | undefined;
+  /** A signal that is neither blocked nor ignored waits to be delivered: signals.pending. */
   readonly signalPending: boolean;
+  readonly signals: TaskSignals;
+  readonly trace: TaskTrace;
+  /** Kept by clone and exec. */
+  seccomp: Seccomp;
+  /** PR_SET_NO_NEW_PRIVS; kept by clone and exec. */
+  noNewPrivileges: boolean;
+  /**
+   * A signal came: marks a blocked call to be retried once and then, if signals.pending, to end as interrupted.
+   * killableOnly waits end only if `fatal`. Nothing happens if the task is not blocked.
+   */
+  interruptBlocking(fatal: boolean): void;
+  /** Ends this thread with a wait status; asks trace.exiting first. */
+  exit(status: number): void;
+  /** Ends all threads of the process, this one at once (do_group_exit). An earlier group exit's status stays. */
+  exitGroup(status: number): void;
   /** Directed at this thread (tgkill, faults). */
   sendSignal(info: SignalInfo): void;
   /** Processor time of this thread in nanoseconds: user and system as far as the platform can tell. */
@@ -162,6 +202,13 @@ export interface Process {
   readonly exitStatus: number | undefined;
   /** Notified on exit (pidfd, waiters in other parts). */
   readonly exited: WaitQueue;
+  readonly signals: ProcessSignals;
+  /** Notified when a child or tracee ends, stops or goes on: wait4(2) waits here. */
+  readonly childEvents: WaitQueue;
+  /** The wait status with which all its threads end, once that is decided (exit_group, deadly signal). */
+  readonly groupExitStatus: number | undefined;
+  /** Interval timers, POSIX timers, RLIMIT_CPU. Made with the process, never inherited; told of exec and exit. */
+  readonly timers: ProcessTimers;
 }
 
 export interface PidNamespace {
@@ -230,6 +277,7 @@ export interface Kernel {
   readonly platform: Platform;
   readonly clock: Clock;
   readonly timers: Timers;
+  readonly futexes: Futexes;
   readonly log: KernelLog;
   /** Processors that programs see. */
   readonly cpus: number;
@@ -240,6 +288,8 @@ export interface Kernel {
   random(target: Uint8Array): void;
   /** Runs `action` from the kernel's loop before it sleeps again. */
   later(action: () => void): void;
+  /** The kernel's one instance of a part's class (its pipes, its registry of devices …), made at the first use. */
+  part<T>(of: new (kernel: Kernel) => T): T;
   /** Unique device numbers for file systems without a device (st_dev), minor counting up from 1. */
   anonymousDevice(): number;
 }
