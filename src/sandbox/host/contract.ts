@@ -73,6 +73,8 @@ export interface Host {
   /** Calls `ready(events)` from inside Platform.wait whenever the descriptor is ready (level-triggered). */
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number;
   random(target: Uint8Array): void;
+  /** The processor that executes this now (getcpu(2)); -1: unknown. Servers are woken cheapest on the same one. */
+  processor(): number;
   /** Ends the Sentry at once with this status. */
   exit(status: number): never;
 }

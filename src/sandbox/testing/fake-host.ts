@@ -227,6 +227,10 @@ export class FakeHost implements Host {
     }
   }
 
+  processor(): number {
+    return -1;
+  }
+
   exit(status: number): never {
     throw new Error(`the sandbox ended with status ${status}`);
   }
