@@ -43,7 +43,10 @@ export interface Host {
   /** Processor time of the whole Sentry process in nanoseconds. */
   cpuTime(): number;
 
-  /** position -1: read(2) at the descriptor's own position. */
+  /**
+   * position -1: at the descriptor's own position. That never waits, whatever the descriptor's flags: -EAGAIN where a
+   * pipe, socket or terminal has nothing (no room), as with RWF_NOWAIT. EPIPE raises no signal here.
+   */
   pread(fd: HostFd, target: Uint8Array, offset: number, length: number, position: number): number;
   pwrite(fd: HostFd, source: Uint8Array, offset: number, length: number, position: number): number;
   fstat(fd: HostFd): HostStat | number;
@@ -70,6 +73,8 @@ export interface Host {
   /** Receives bytes; descriptors that came with them are appended to `fds` (close-on-exec). 0: end. */
   receive(fd: HostFd, target: Uint8Array, offset: number, length: number, fds: HostFd[]): number;
 
+  /** poll(2) without waiting: which of these events hold now (err and hup always count). */
+  poll(fd: HostFd, events: Readiness): Readiness;
   /** Calls `ready(events)` from inside Platform.wait whenever the descriptor is ready (level-triggered). */
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number;
   random(target: Uint8Array): void;

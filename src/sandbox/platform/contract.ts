@@ -225,7 +225,8 @@ export interface UserMemory {
   poke(address: number, source: Uint8Array, offset: number, length: number): number;
   /**
    * Between a host file and the program's memory without a detour through JavaScript. segments: address, length,
-   * address, length, … Result: bytes, which may be fewer, or a negative errno. position -1: the file's own.
+   * address, length, … Result: bytes, which may be fewer, or a negative errno. position -1: the file's own, without
+   * waiting (see Host.pread).
    */
   readFromHost(fd: HostFd, position: number, segments: readonly number[]): number;
   writeToHost(fd: HostFd, position: number, segments: readonly number[]): number;

@@ -20,6 +20,8 @@ export class FakeHost implements Host {
   now = 1_000_000_000;
   wall = { sec: 1_700_000_000, nsec: 0 };
   readonly files = new Map<HostFd, FakeFile>();
+  /** What poll() says of descriptors that are not ready for everything. */
+  readonly readiness = new Map<HostFd, Readiness>();
   readonly #watches = new Map<HostFd, Set<{ events: Readiness; ready: (events: Readiness) => void }>>();
   #nextFd = 100;
   #nextIno = 1;
@@ -202,6 +204,11 @@ export class FakeHost implements Host {
     target.set(next.bytes.subarray(0, count), offset);
     fds.push(...next.fds);
     return count;
+  }
+
+  poll(fd: HostFd, events: Readiness): Readiness {
+    if (!this.files.has(fd)) return 0x20;
+    return (this.readiness.get(fd) ?? 0x5) & (events | 0x18);
   }
 
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number {

@@ -158,6 +158,11 @@ export abstract class FileDescription {
     return -Errno.ENODEV;
   }
 
+  /** mmap of it is anonymous memory, private or shared (/dev/zero): mapped as with MAP_ANONYMOUS. */
+  get mapsAnonymous(): boolean {
+    return false;
+  }
+
   /** O_NONBLOCK, O_APPEND, O_ASYNC, O_DIRECT were changed by F_SETFL or FIONBIO. 0 or a negative errno. */
   setFlags(flags: number): number {
     this.flags = flags;

@@ -17,6 +17,8 @@ export interface Io {
   /** For a write: takes bytes from the writer. */
   take(target: Uint8Array, offset: number, length: number): number;
   putZeroes(length: number): number;
+  /** For a write whose bytes nobody wants (/dev/null): goes on without looking at them. Never fails. */
+  skip(length: number): number;
   /** For a read from a host file, without a detour; position -1: the file's own. May return other errors of pread. */
   putFromHost(fd: HostFd, position: number, length: number): number;
   takeToHost(fd: HostFd, position: number, length: number): number;
@@ -93,6 +95,16 @@ export class UserIo implements Io {
     });
   }
 
+  skip(length: number): number {
+    const count = Math.min(length, this.#left);
+    if (count === this.#left) {
+      this.#left = 0;
+      this.#index = this.#segments.length;
+      return count;
+    }
+    return this.#each(count, (_address, step) => step);
+  }
+
   #remaining(length: number): number[] {
     const segments: number[] = [];
     let left = Math.min(length, this.#left);
@@ -158,6 +170,12 @@ export class BufferIo implements Io {
   putZeroes(length: number): number {
     const count = Math.min(length, this.left);
     this.bytes.fill(0, this.position, this.position + count);
+    this.position += count;
+    return count;
+  }
+
+  skip(length: number): number {
+    const count = Math.min(length, this.left);
     this.position += count;
     return count;
   }

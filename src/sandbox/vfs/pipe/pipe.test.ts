@@ -130,6 +130,7 @@ test('a fault while writing keeps whole pages only and gives EFAULT if there is 
     putZeroes: () => 0,
     putFromHost: () => 0,
     takeToHost: () => 0,
+    skip: () => 0,
   };
   assert.equal(writer.write(task.task, io, undefined), 4096);
   assert.equal(pipe.available, 4096);

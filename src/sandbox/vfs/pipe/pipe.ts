@@ -196,7 +196,7 @@ export class Pipe {
   /** Forgets this many of the oldest bytes. */
   #drop(count: number): void {
     let left = count;
-    while (this.#used > 0) {
+    while (this.#used > 0 && left > 0) {
       const slot = this.#first;
       const length = this.#length[slot] ?? 0;
       if (left < length) {
@@ -207,7 +207,6 @@ export class Pipe {
       left -= length;
       this.#first = slot + 1 === this.#slots ? 0 : slot + 1;
       this.#used--;
-      if (left === 0) break;
     }
     if (this.#used === 0) this.#first = 0;
   }
@@ -284,6 +283,15 @@ export class Pipe {
     if (moved > 0) this.#drop(moved);
     if (wasFull && !this.full) this.queue.notify(writable);
     return moved;
+  }
+
+  /** Forgets this many of the oldest bytes, at most what is there. */
+  drop(count: number): number {
+    const wasFull = this.full;
+    const dropped = Math.min(count, this.available);
+    this.#drop(dropped);
+    if (wasFull && !this.full) this.queue.notify(writable);
+    return dropped;
   }
 
   /** For splice(2) to other files: takes the oldest bytes out. Packets lose their bounds. */

@@ -68,6 +68,9 @@ export class PipeSink implements Io {
     return done;
   }
 
+  skip(): number {
+    return 0;
+  }
   take(): number {
     return -Errno.EINVAL;
   }
@@ -94,6 +97,12 @@ export class PipeSource implements Io {
 
   take(target: Uint8Array, offset: number, length: number): number {
     const count = this.#pipe.takeBytes(target, offset, Math.min(length, this.#left));
+    this.#left -= count;
+    return count;
+  }
+
+  skip(length: number): number {
+    const count = this.#pipe.drop(Math.min(length, this.#left));
     this.#left -= count;
     return count;
   }
