@@ -101,10 +101,16 @@ export interface SignalInfo {
   /** SIGCHLD: the child, si_status, and times in clock ticks. */
   readonly child?: Process;
   readonly status?: number;
+  readonly utime?: number;
+  readonly stime?: number;
   /** SI_TIMER: the POSIX timer and its overruns. */
   readonly timer?: number;
   readonly overrun?: number;
-  /** Called once when the signal leaves the queue, delivered or discarded; its result is si_overrun (POSIX timers). */
+  /**
+   * Called once when the signal leaves the queue, delivered or discarded; its result is si_overrun (POSIX timers).
+   * Negative: the timer was set anew or deleted meanwhile, and the signal is dropped. A signal that has this is queued
+   * even if its number is pending already.
+   */
   readonly dequeued?: () => number;
   /** SIGIO/SIGPOLL: si_band, si_fd. SIGSYS: system call, architecture (in errno: the filter's data). */
   readonly band?: number;
@@ -209,6 +215,8 @@ export interface Process {
   readonly groupExitStatus: number | undefined;
   /** Interval timers, POSIX timers, RLIMIT_CPU. Made with the process, never inherited; told of exec and exit. */
   readonly timers: ProcessTimers;
+  /** Processor time in nanoseconds of all its threads, those that have ended included (not its children's). */
+  cpuTime(): { readonly user: number; readonly system: number };
 }
 
 export interface PidNamespace {
