@@ -1,0 +1,89 @@
+// A container of the sandbox: the processes that descend from its first one and from what was executed into it. It is
+// frozen and killed as a whole, and whoever manages it learns of its processes' ends.
+
+import { type Context, ContextEvent } from '../../platform/contract.ts';
+import type { SandboxKernel } from '../kernel.ts';
+import type { Thread } from './thread.ts';
+import type { ThreadGroup } from './thread-group.ts';
+
+/** SIGKILL from outside of the container. */
+const killSignal = { signal: 9, code: 0x80 } as const;
+
+export class Container {
+  readonly name: string;
+  readonly kernel: SandboxKernel;
+  readonly processes = new Set<ThreadGroup>();
+  /** Tasks at most; Infinity: as many as the sandbox allows (pids.max). */
+  taskLimit: number;
+  #tasks = 0;
+  #frozen = false;
+  /** Contexts that stopped while it was frozen: their events wait. */
+  #held: Context[] = [];
+
+  constructor(kernel: SandboxKernel, name: string, taskLimit = Infinity) {
+    this.kernel = kernel;
+    this.name = name;
+    this.taskLimit = taskLimit;
+  }
+
+  /** Living tasks (pids.current). */
+  get tasks(): number {
+    return this.#tasks;
+  }
+
+  taskBorn(): void {
+    this.#tasks++;
+  }
+
+  taskEnded(): void {
+    this.#tasks--;
+  }
+
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  /** No program of it runs on, and no blocked call is answered, until `thaw`. */
+  freeze(): void {
+    if (this.#frozen) return;
+    this.#frozen = true;
+    for (const thread of this.threads())
+      if (thread.context.event === ContextEvent.none) thread.context.interrupt();
+  }
+
+  thaw(): void {
+    if (!this.#frozen) return;
+    this.#frozen = false;
+    const held = this.#held;
+    this.#held = [];
+    for (const context of held) this.kernel.later(() => this.kernel.handleAgain(context));
+    for (const thread of this.threads()) thread.scheduleRetry();
+  }
+
+  /** For the kernel's loop: whether the event of this thread's context must wait until the container is thawed. */
+  holds(thread: Thread, context: Context): boolean {
+    if (!this.#frozen || context.event === ContextEvent.died || thread.signals.killed) return false;
+    this.#held.push(context);
+    return true;
+  }
+
+  /** A held context's thread is to die: its event is handled now. */
+  release(thread: Thread): void {
+    const index = this.#held.indexOf(thread.context);
+    if (index < 0) return;
+    const [context] = this.#held.splice(index, 1);
+    if (context) this.kernel.later(() => this.kernel.handleAgain(context));
+  }
+
+  /** Every process in it, as cgroup.kill does. */
+  kill(): void {
+    for (const process of [...this.processes]) {
+      process.sendSignal(killSignal);
+      for (const thread of process.tasks) this.release(thread);
+    }
+  }
+
+  *threads(): IterableIterator<Thread> {
+    for (const process of [...this.processes]) yield* [...process.tasks];
+  }
+}
