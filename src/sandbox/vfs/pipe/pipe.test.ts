@@ -5,7 +5,6 @@ import { OpenFlag } from '../../abi/open.ts';
 import { Poll } from '../../kernel/wait-queue.ts';
 import type { SyscallName } from '../../syscalls/contract.ts';
 import { fakeArguments } from '../../testing/fake-platform.ts';
-import type { Path } from '../contract.ts';
 import { FakeKernel, FakeTask, fakeCredentials } from '../testing/fake-task.ts';
 import { Fifo } from './fifo.ts';
 import { PipeFileSystem } from './file-system.ts';
@@ -207,7 +206,7 @@ function makeFifo() {
   const inode = makePipe(0, task).reader.inode;
   const touched: boolean[] = [];
   const fifo = new Fifo(inode, (written) => touched.push(written));
-  const path = { dentry: { name: 'fifo', parent: undefined, inode } } as unknown as Path;
+  const path = fakePath(inode);
   const open = (flags: number): PipeEnd | number => {
     const file = fifo.open(task.task, path, flags);
     return file instanceof PipeEnd ? file : (file as number);

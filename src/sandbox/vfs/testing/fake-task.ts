@@ -12,7 +12,10 @@ import type {
 } from '../../kernel/contract.ts';
 import { FakeHost } from '../../testing/fake-host.ts';
 import { FakeMemory } from '../../testing/fake-memory.ts';
+import type { Mount, Path } from '../contract.ts';
+import { Dentry } from '../dentry.ts';
 import type { FileDescription } from '../file-description.ts';
+import type { Inode } from '../inode.ts';
 import { UserIo } from '../io.ts';
 
 const namespace: UserNamespace = {
@@ -40,6 +43,17 @@ export function fakeCredentials(uid = 0, capable = uid === 0): Credentials {
     hasIn: () => capable,
     inGroup: (gid: number) => gid === uid,
   } as unknown as Credentials;
+}
+
+/** A place with this inode, on a mount that does nothing. */
+export function fakePath(inode: Inode | undefined, flags = 0): Path {
+  const mount = {
+    flags,
+    fileSystem: inode?.fileSystem,
+    acquire: () => mount,
+    release: () => {},
+  };
+  return { mount: mount as unknown as Mount, dentry: new Dentry('name', undefined, inode) };
 }
 
 export class FakeKernel {
