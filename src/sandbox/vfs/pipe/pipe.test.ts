@@ -5,7 +5,7 @@ import { OpenFlag } from '../../abi/open.ts';
 import { Poll } from '../../kernel/wait-queue.ts';
 import type { SyscallName } from '../../syscalls/contract.ts';
 import { fakeArguments } from '../../testing/fake-platform.ts';
-import { FakeKernel, FakeTask, fakeCredentials } from '../testing/fake-task.ts';
+import { FakeKernel, FakeTask, fakeCredentials, fakePath } from '../testing/fake-task.ts';
 import { Fifo } from './fifo.ts';
 import { PipeFileSystem } from './file-system.ts';
 import { PipeEnd } from './pipe-end.ts';
