@@ -352,6 +352,7 @@ export const SyscallNumber = {
   pidfd_getfd: 438,
   faccessat2: 439,
   epoll_pwait2: 441,
+  futex_waitv: 449,
 } as const;
 
 /** Number to name; undefined where Linux has none. */

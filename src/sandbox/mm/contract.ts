@@ -53,6 +53,13 @@ export interface MemoryManager {
   /** The memory seen through a context that is stopped. Checks ranges against the VMAs before anything is copied. */
   memoryOf(context: Context): UserMemory;
 
+  /**
+   * What a word in memory that may be shared is known by: what is mapped there (the same object for all who map it:
+   * the file's inode, the shared anonymous memory) and the offset in it; for private memory the memory itself and the
+   * address. Undefined: nothing readable is mapped there.
+   */
+  futexKey(address: number): { readonly owner: object; readonly offset: number } | undefined;
+
   /** Tries to resolve a fault (stack growth); false: the program gets its signal. */
   resolveFault(task: Task, fault: Fault): boolean;
 
