@@ -6,7 +6,8 @@
 // A zombie that is traced by another process than its parent is first reaped by the tracer (call `detached` then; it
 // stays a zombie) and then by its parent. Both are waked through their process's `childEvents`.
 
-import type { Task } from '../contract.ts';
+import type { Arguments } from '../../platform/contract.ts';
+import type { SignalInfo, Task } from '../contract.ts';
 
 export interface TaskTrace {
   /** The tracing thread. */
@@ -36,4 +37,24 @@ export interface TaskTrace {
   released(): void;
   /** The task is no tracee any more (its zombie was reaped by the tracer). */
   detached(): void;
+
+  // For kernel/signal: what a tracee does on its way in and out. Each calls `then` once, at once or after the stop.
+
+  /** Attached by PTRACE_SEIZE. */
+  readonly seized: boolean;
+  /** Signal-delivery-stop; `then` gets what the tracer lets through, undefined: nothing is delivered. */
+  signalStop(info: SignalInfo, group: boolean, then: (info: SignalInfo | undefined) => void): void;
+  /** The stop for a group stop, PTRACE_INTERRUPT or a change that a seizing tracer is told of. */
+  jobTrap(then: () => void): void;
+  /** Syscall-enter-stop; a tracer may change number and arguments. */
+  syscallEntry(then: () => void): void;
+  /** Syscall-exit-stop; the result is in the registers. step: a single step ends here. */
+  syscallExit(step: boolean, then: () => void): void;
+  /** A handler was entered while single-stepping. */
+  stepIntoHandler(then: () => void): void;
+  /** PTRACE_EVENT_SECCOMP with the filter's data; false: nobody listens. */
+  seccompStop(data: number, then: () => void): boolean;
 }
+
+/** What a system call is after a tracer or filter looked at it: it may be another one than the context's. */
+export type Proceed = (task: Task, number: number, args: Arguments) => void;
