@@ -1,9 +1,15 @@
 // The parts of the virtual file system that tasks and file systems share: mounts, dentries, descriptor tables, the
 // result of stat. Names are latin1 text: one char is one byte.
 
-import type { Task, UserNamespace } from '../kernel/contract.ts';
+import type { Task } from '../kernel/contract.ts';
+import type { Dentry } from './dentry.ts';
 import type { FileDescription } from './file-description.ts';
 import type { Inode } from './inode.ts';
+import type { Mount } from './mount.ts';
+
+export type { Dentry } from './dentry.ts';
+export type { Mount } from './mount.ts';
+export type { MountNamespace } from './mount-namespace.ts';
 
 export interface Timespec {
   readonly sec: number;
@@ -53,26 +59,17 @@ export interface FileSystem {
   sync(): number;
   /** The last mount is gone. */
   release(): void;
+  /** mount(2) with MS_REMOUNT: options as they came; left out: the file system takes none. 0 or a negative errno. */
+  reconfigure?(task: Task, options: string): number;
 }
 
-/** A name in a directory: positive (inode) or negative (inode undefined). Owned by the VFS core. */
-export interface Dentry {
+/** A kind of file system that mount(2) can make; registered with Vfs.registerType. */
+export interface FileSystemType {
   readonly name: string;
-  readonly parent: Dentry | undefined;
-  inode: Inode | undefined;
-}
-
-export interface Mount {
-  readonly id: number;
-  readonly fileSystem: FileSystem;
-  /** The dentry of the file system that is seen at the mount point (a bind mount may show a part). */
-  readonly root: Dentry;
-  /** MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, …. */
-  flags: number;
-  readonly parent: Mount | undefined;
-  readonly mountPoint: Dentry | undefined;
-  /** As /proc/mounts shows it. */
-  readonly source: string;
+  /** It may be mounted by whoever has CAP_SYS_ADMIN in his own user namespace (FS_USERNS_MOUNT). */
+  readonly userMount: boolean;
+  /** A new file system, or the one that mounts of this kind share; options: the text that mount(2) was given. */
+  mount(task: Task, source: string, options: string): FileSystem | number;
 }
 
 /** A place in the tree that a program sees. */
@@ -81,21 +78,18 @@ export interface Path {
   readonly dentry: Dentry;
 }
 
-export interface MountNamespace {
-  readonly root: Path;
-  readonly userNamespace: UserNamespace;
-  /** In mount order. */
-  mounts(): readonly Mount[];
-}
-
 /** fs_struct: shared with CLONE_FS. */
 export interface FsContext {
-  root: Path;
-  cwd: Path;
+  readonly root: Path;
+  readonly cwd: Path;
   umask: number;
+  /** Both hold the place. */
+  setRoot(path: Path): void;
+  setCwd(path: Path): void;
   fork(): FsContext;
   acquire(): FsContext;
   release(): void;
+  readonly users: number;
 }
 
 /** A process's descriptors: shared with CLONE_FILES, counted. */

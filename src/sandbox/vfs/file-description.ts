@@ -3,12 +3,14 @@
 // override gives the errno that Linux gives for it.
 
 import { Errno } from '../abi/errno.ts';
+import { OpenFlag } from '../abi/open.ts';
 import type { HostFd } from '../host/contract.ts';
 import type { Task } from '../kernel/contract.ts';
 import { Poll, type WaitQueue } from '../kernel/wait-queue.ts';
 import type { Path, Stat, StatFs } from './contract.ts';
 import type { Inode } from './inode.ts';
 import type { Io } from './io.ts';
+import { Event, notifyPath } from './notify.ts';
 
 /** One entry for getdents64. `next` is the cookie (d_off) with which reading goes on after it. */
 export interface DirectoryEntry {
@@ -19,6 +21,10 @@ export interface DirectoryEntry {
   readonly next: number;
 }
 
+export interface ReleaseObserver {
+  fileReleased(): void;
+}
+
 export abstract class FileDescription {
   /** O_ACCMODE and status flags (O_APPEND, O_NONBLOCK, O_DIRECT, O_PATH, …); F_SETFL changes them. */
   flags: number;
@@ -27,12 +33,19 @@ export abstract class FileDescription {
   /** Where it was opened; undefined for what has no name (pipes, sockets: see `describe`). */
   readonly path: Path | undefined;
   #references = 1;
+  #observers: Set<ReleaseObserver> | undefined;
+  /** It counts in Inode.writers (set by the core's open). */
+  countedWriter = false;
   /** F_SETOWN, F_SETSIG: kept by the owner of fcntl. */
   owner: { readonly type: number; readonly id: number; readonly signal: number } | undefined;
 
   constructor(flags: number, path: Path | undefined) {
     this.flags = flags;
     this.path = path;
+    if (path) {
+      path.mount.acquire();
+      path.dentry.acquire();
+    }
   }
 
   acquire(): this {
@@ -40,13 +53,34 @@ export abstract class FileDescription {
     return this;
   }
 
-  /** Drops a reference; the last one releases the file. */
+  /** Drops a reference; the last one releases the file (__fput). */
   unreference(): void {
-    if (--this.#references === 0) this.release();
+    if (--this.#references !== 0) return;
+    const { path, inode } = this;
+    if (path && (this.flags & OpenFlag.path) === 0)
+      notifyPath(path, this.writable ? Event.closeWrite : Event.closeNoWrite);
+    inode?.locks?.releaseDescription(this);
+    for (const observer of this.#observers ?? []) observer.fileReleased();
+    this.release();
+    if (inode && this.countedWriter) inode.writers--;
+    if (path) {
+      path.dentry.release();
+      path.mount.release();
+    }
   }
 
   get references(): number {
     return this.#references;
+  }
+
+  /** Tells somebody who holds no reference when the last one is gone (epoll instances drop what they watch). */
+  observe(observer: ReleaseObserver): void {
+    this.#observers ??= new Set();
+    this.#observers.add(observer);
+  }
+
+  unobserve(observer: ReleaseObserver): void {
+    this.#observers?.delete(observer);
   }
 
   get inode(): Inode | undefined {
@@ -54,12 +88,13 @@ export abstract class FileDescription {
   }
 
   get readable(): boolean {
-    return (this.flags & 3) !== 1 && (this.flags & 0o10000000) === 0;
+    const mode = this.flags & 3;
+    return (mode === 0 || mode === 2) && (this.flags & OpenFlag.path) === 0;
   }
 
   get writable(): boolean {
     const mode = this.flags & 3;
-    return (mode === 1 || mode === 2) && (this.flags & 0o10000000) === 0;
+    return (mode === 1 || mode === 2) && (this.flags & OpenFlag.path) === 0;
   }
 
   get nonBlocking(): boolean {
@@ -100,14 +135,22 @@ export abstract class FileDescription {
     return -Errno.EINVAL;
   }
 
-  /** The Poll bits that hold now, of those asked for (err and hup always count). Regular files are always ready. */
-  readiness(events: number): number {
+  /**
+   * The Poll bits that hold now, of those asked for (err and hup always count). Regular files are always ready. task:
+   * who asks, which matters only to signalfd.
+   */
+  readiness(events: number, _task: Task): number {
     return events & (Poll.in | Poll.out | Poll.rdnorm | Poll.wrnorm);
   }
 
   /** Notified when readiness may have changed; undefined: it never changes. */
   get queue(): WaitQueue | undefined {
     return undefined;
+  }
+
+  /** What /proc/pid/fdinfo/N shows after pos, flags, mnt_id and ino: lines, each with its newline. */
+  information(): string {
+    return '';
   }
 
   /** A file whose position is not pread-able gives ESPIPE (pipes, sockets, terminals). */
@@ -129,6 +172,14 @@ export abstract class FileDescription {
   }
 
   truncate(_task: Task, _length: number): number {
+    return -Errno.EINVAL;
+  }
+
+  /**
+   * memfd_create(2)'s seals: F_GET_SEALS, F_ADD_SEALS (`add`: the new seals, undefined: only asks). -EINVAL for files
+   * that cannot be sealed.
+   */
+  seals(_add: number | undefined): number {
     return -Errno.EINVAL;
   }
 

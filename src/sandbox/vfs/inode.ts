@@ -6,6 +6,8 @@ import { Errno } from '../abi/errno.ts';
 import type { Credentials, Task } from '../kernel/contract.ts';
 import type { FileSystem, Path, Stat, Timespec } from './contract.ts';
 import type { FileDescription } from './file-description.ts';
+import type { InodeLocks } from './locks/inode-locks.ts';
+import { Event, type InodeMarks, notifyGone } from './notify.ts';
 
 /** What to change; left out: stays. `now` marks UTIME_NOW. */
 export interface AttributeChange {
@@ -25,6 +27,31 @@ export abstract class Inode {
   abstract readonly uid: number;
   abstract readonly gid: number;
   abstract readonly ino: number;
+
+  /** Cached names and open files that refer to it. */
+  #references = 0;
+  /** inotify's watches on it. */
+  marks: InodeMarks | undefined;
+  /** POSIX, OFD and flock locks on it. */
+  locks: InodeLocks | undefined;
+  /** Descriptions that may write (positive), or uses that deny writing (negative: it is being executed). */
+  writers = 0;
+  /** Made by O_TMPFILE without O_EXCL: link(2) may give it a first name. */
+  linkable = false;
+
+  acquire(): this {
+    this.#references++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.#references !== 0) return;
+    if (this.marks) {
+      const stat = this.stat();
+      if (typeof stat === 'number' || stat.nlink === 0) notifyGone(this, Event.deleteSelf);
+    }
+    this.evict();
+  }
 
   abstract stat(): Stat | number;
 
@@ -55,9 +82,18 @@ export abstract class Inode {
   lookup(_name: string, _task: Task): Inode | number {
     return -Errno.ENOTDIR;
   }
+  /**
+   * A hint before a lookup of the first of these names, which are then walked one below the other: a file system that
+   * asks far away may ask for all of them at once.
+   */
+  prefetch(_names: readonly string[]): void {}
   /** Whether a cached lookup of this name (inode undefined: a negative one) may be used without asking again. */
   revalidate(_name: string, _inode: Inode | undefined, _task: Task): boolean {
     return true;
+  }
+  /** Most names that one inode may have; link(2) beyond it gives EMLINK. */
+  get linkMaximum(): number {
+    return Number.POSITIVE_INFINITY;
   }
   /** A regular file, FIFO, socket or device: mode with its type bits. O_CREAT goes through here, then open. */
   create(_name: string, _mode: number, _device: number, _owner: Credentials): Inode | number {
@@ -126,6 +162,9 @@ export abstract class Inode {
     return undefined;
   }
 
-  /** No name and no open file refers to it any more. */
+  /**
+   * No cached name and no open file refers to it any more. A file system may let its resources go; the inode may be
+   * found again by a later lookup if it still has a name.
+   */
   evict(): void {}
 }
