@@ -260,7 +260,7 @@ export class HostFile extends FileDescription {
   }
 
   override readiness(events: number): number {
-    if (this.#seekable) return super.readiness(events);
+    if (this.#seekable) return events & (Poll.in | Poll.out | Poll.rdnorm | Poll.wrnorm);
     const asked = events & watched;
     const ready = this.#host.poll(this.fd, asked) & (asked | Poll.err | Poll.hup);
     if ((ready & (Poll.err | Poll.hup)) === 0) this.#queue.arm(asked & ~ready);

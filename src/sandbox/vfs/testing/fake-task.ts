@@ -53,7 +53,10 @@ export function fakePath(inode: Inode | undefined, flags = 0): Path {
     acquire: () => mount,
     release: () => {},
   };
-  return { mount: mount as unknown as Mount, dentry: new Dentry('name', undefined, inode) };
+  const dentry = new Dentry('name', undefined, inode);
+  // Whoever holds the path last lets the inode go.
+  dentry.unhashed = true;
+  return { mount: mount as unknown as Mount, dentry };
 }
 
 export class FakeKernel {
