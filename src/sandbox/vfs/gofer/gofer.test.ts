@@ -114,7 +114,7 @@ test('idle descriptors are bounded, those in use are not closed', () => {
   const before = task.kernel.host.files.size;
   const held = opened(task, found(root.lookup('a', task.task)), OpenFlag.readOnly);
   for (const name of ['b', 'c', 'd'])
-    opened(task, found(root.lookup(name, task.task)), OpenFlag.readOnly).unreference();
+    opened(task, found(root.lookup(name, task.task)).acquire(), OpenFlag.readOnly).unreference();
   assert.equal(fileSystem.descriptors.size, 2);
   assert.equal(task.kernel.host.files.size, before + 3);
   assert.equal(task.read(held, 5), 'a');
