@@ -6,6 +6,7 @@ import type { Context, Platform } from '../platform/contract.ts';
 import type { Clock, Credentials, Kernel, KernelLog, Task, Timers } from './contract.ts';
 import { MappedUserNamespace } from './credentials/user-namespace.ts';
 import type { Futexes } from './futex/futexes.ts';
+import { NamespaceUsers } from './namespace/users.ts';
 import type { TaskParts } from './task/parts.ts';
 import { PidTable } from './task/pid.ts';
 import type { Thread } from './task/thread.ts';
@@ -48,6 +49,7 @@ export class SandboxKernel implements Kernel {
   readonly parts: TaskParts;
   readonly rootUserNamespace: MappedUserNamespace = MappedUserNamespace.root();
   readonly rootPidNamespace: PidTable = PidTable.root(this.rootUserNamespace);
+  readonly namespaceUsers = new NamespaceUsers();
   readonly observers: TaskObserver[] = [];
   /** Threads and processes made since the sandbox's start (/proc/stat: processes). */
   forks = 0;

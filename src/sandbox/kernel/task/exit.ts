@@ -1,14 +1,16 @@
 // The end of threads and processes (kernel/exit.c's rules): what is let go in which order, who becomes the parent of
 // orphans, what parents and job control are told, zombies, and the end of a PID namespace with its first process.
 
+import { Signal } from '../../abi/signal.ts';
 import type { SignalInfo } from '../contract.ts';
+import { anyBit } from '../futex/futexes.ts';
+import { exitRobustList } from '../futex/robust-list.ts';
 import { Poll } from '../wait-queue.ts';
 import type { JobGroup } from './jobs.ts';
 import type { PidTable } from './pid.ts';
 import type { Thread } from './thread.ts';
 import { addUsage, type ThreadGroup, threadUsage } from './thread-group.ts';
 
-const Signal = { hup: 1, kill: 9, chld: 17, cont: 18 } as const;
 const fromKernel = 0x80;
 const ChildCode = { exited: 1, killed: 2, dumped: 3 } as const;
 
@@ -30,16 +32,11 @@ export function endThread(thread: Thread, status: number): void {
   thread.abandonCall();
   leaveMemory(thread);
   addUsage(process.endedUsage, threadUsage(thread));
-  // Everything that is shared by count; the order is Linux's (exit_sem, exit_files, exit_fs, namespaces).
   kernel.threadEnds(thread);
-  thread.files.release(thread);
-  thread.fs.release();
-  releaseContext(thread);
-  process.tasks.splice(process.tasks.indexOf(thread), 1);
+  thread.leave();
   thread.exitStatus = status;
   if (process.tasks.length === 0) process.exitStatus = process.groupExitStatus ?? process.leader.exitStatus;
   thread.signals.release();
-  process.container.taskEnded();
   if (process.tasks.length === 0) endProcess(process);
   letTraceesGo(thread);
   reparentChildren(thread);
@@ -56,25 +53,14 @@ export function endThread(thread: Thread, status: number): void {
  * CLONE_CHILD_CLEARTID is zeroed and waked, and a parent that waits in vfork goes on.
  */
 export function leaveMemory(thread: Thread): void {
-  const { parts } = thread.kernel;
-  parts.releaseFutexes(thread);
-  thread.robustList = 0;
+  exitRobustList(thread);
   if (thread.clearChildTid !== 0) {
-    // Only if somebody else can see it; a failing address is the program's own affair.
-    if (thread.mm.users > 1 && thread.memory.writeU32(thread.clearChildTid, 0) >= 0)
-      parts.wakeFutex(thread, thread.clearChildTid);
+    // Only if somebody else can see it (mm_release).
+    const address = thread.clearChildTid;
     thread.clearChildTid = 0;
+    if (thread.mm.users > 1 && thread.memory.writeU32(address, 0) >= 0)
+      thread.kernel.futexes.wake(thread, address, true, 1, anyBit);
   }
-}
-
-/** Ends the host's thread, and the address space with its last user. */
-function releaseContext(thread: Thread): void {
-  const { context, mm } = thread;
-  if (mm.users > 1) context.exit();
-  mm.release();
-  const done = thread.vforkDone;
-  thread.vforkDone = undefined;
-  done?.();
 }
 
 function endProcess(process: ThreadGroup): void {
@@ -98,8 +84,8 @@ function endProcess(process: ThreadGroup): void {
 function hangUpIfOrphaned(group: JobGroup, leaving: ThreadGroup, parent: ThreadGroup): void {
   if (parent.group === group || parent.session !== group.session) return;
   if (!group.orphanedWithout(leaving) || !group.hasStopped) return;
-  group.sendSignal({ signal: Signal.hup, code: fromKernel });
-  group.sendSignal({ signal: Signal.cont, code: fromKernel });
+  group.sendSignal({ signal: Signal.SIGHUP, code: fromKernel });
+  group.sendSignal({ signal: Signal.SIGCONT, code: fromKernel });
 }
 
 /** What this thread traced goes on alone; zombies that waited for it are their real parents' now. */
@@ -155,7 +141,7 @@ function reparentChildren(thread: Thread): void {
           uid: thread.credentials.uid,
         });
     if (reaper?.process === process) continue;
-    child.exitSignal = Signal.chld;
+    child.exitSignal = Signal.SIGCHLD;
     if (child.dead && !child.leader.trace.tracer) tellParent(child);
     hangUpIfOrphaned(child.group, child, process);
   }
@@ -171,7 +157,7 @@ function beginNamespaceEnd(init: ThreadGroup): boolean {
   for (const [, process] of namespace.processes()) {
     if (process === init) continue;
     if (process.dead && process.parent === undefined) forgetProcess(process);
-    else process.sendSignal({ signal: Signal.kill, code: fromKernel });
+    else process.sendSignal({ signal: Signal.SIGKILL, code: fromKernel });
   }
   return !namespace.hasOthers(init);
 }
@@ -192,6 +178,7 @@ function finishThread(thread: Thread): void {
     else forgetThread(thread);
   }
   process.threadEnded.notify(Poll.in);
+  process.exited.notify(Poll.in);
 }
 
 /** SIGCHLD of an end, as it is told to a parent or tracer. */
@@ -205,7 +192,7 @@ function tellTracer(thread: Thread): void {
   if (!tracer) return;
   const { process } = thread;
   const sameParent = thread.leader && process.parent === tracer.process;
-  const signal = sameParent ? process.exitSignal : Signal.chld;
+  const signal = sameParent ? process.exitSignal : Signal.SIGCHLD;
   process.exited.notify(Poll.in | Poll.hup);
   if (signal !== 0) tracer.process.sendSignal(endInfo(process, thread.exitStatus ?? 0, signal));
   tracer.process.childEvents.notify(Poll.in);
@@ -223,8 +210,8 @@ function tellParent(process: ThreadGroup): void {
   }
   let signal = process.exitSignal;
   // The parent has executed another program since, which did not ask for this signal.
-  if (signal !== Signal.chld && process.parentExecution !== parent.execution) signal = Signal.chld;
-  const reap = signal === Signal.chld && parent.signals.autoReap;
+  if (signal !== Signal.SIGCHLD && process.parentExecution !== parent.execution) signal = Signal.SIGCHLD;
+  const reap = signal === Signal.SIGCHLD && parent.signals.autoReap;
   if (signal !== 0 && !(reap && parent.signals.ignoresChild))
     parent.sendSignal(endInfo(process, status, signal));
   if (reap) forgetProcess(process);
@@ -250,6 +237,8 @@ export function forgetProcess(process: ThreadGroup): void {
   id.thread = undefined;
   id.process = undefined;
   process.group.remove(process);
+  process.reaped = true;
+  process.exited.notify(Poll.in | Poll.hup);
   id.freeIfUnused();
   checkEmptied(id.namespace);
 }

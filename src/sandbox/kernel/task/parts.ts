@@ -23,10 +23,8 @@ export interface TaskParts {
   copyMounts(from: MountNamespace, fs: FsContext, owner: UserNamespace): MountNamespace | number;
   /** The way out of a system call: resumes the context, stops the task or ends it (signal/return.ts). */
   completeSyscall(task: Task, result: number): void;
-  /** The thread leaves its memory, by exit or exec: robust futexes (futex_exit_release). Memory is still there. */
-  releaseFutexes(task: Task): void;
-  /** A word in shared or private memory changed: FUTEX_WAKE of one waiter. */
-  wakeFutex(task: Task, address: number): void;
+  /** The way in for a new context: the first resume, or what a tracer wants before (signal/return.ts). */
+  startProgram(task: Task): void;
   /** Processor time of the host's thread behind a context in nanoseconds, if the platform can tell. */
   threadTime?(thread: Thread): number;
 }

@@ -52,6 +52,8 @@ export class ThreadGroup implements Process {
   executable: FileDescription | undefined;
   exitStatus: number | undefined;
   groupExitStatus: number | undefined;
+  /** Nobody can wait for it any more. */
+  reaped = false;
   /** Sent to the parent at the end; 0: none. */
   exitSignal: number;
   /** It has called execve since fork (setpgid(2): EACCES). */

@@ -7,14 +7,16 @@
 import { Errno, SystemError } from '../../abi/errno.ts';
 import type { MemoryManager } from '../../mm/contract.ts';
 import type { NetworkNamespace } from '../../net/contract.ts';
-import type { Context, UserMemory } from '../../platform/contract.ts';
+import { type Context, Reg, type UserMemory } from '../../platform/contract.ts';
 import type { FdTable, FsContext, MountNamespace } from '../../vfs/contract.ts';
 import type { Blocking, SignalInfo, Task, Timer } from '../contract.ts';
 import { BLOCKED } from '../contract.ts';
 import type { TaskCredentials } from '../credentials/credentials.ts';
 import type { IpcNamespace } from '../ipc/ipc-namespace.ts';
-import type { SemaphoreUndo } from '../ipc/semaphore-undo.ts';
+import { SemaphoreUndo } from '../ipc/semaphore-undo.ts';
 import type { SandboxKernel } from '../kernel.ts';
+import type { CgroupNamespace } from '../namespace/cgroup.ts';
+import { type Namespaces, releaseNamespaces } from '../namespace/unshare.ts';
 import type { NamedUtsNamespace } from '../namespace/uts.ts';
 import type { TaskTrace } from '../ptrace/contract.ts';
 import type { Scheduling } from '../sched/scheduling.ts';
@@ -46,9 +48,19 @@ export interface ThreadOptions {
   readonly ipc: IpcNamespace;
   readonly mounts: MountNamespace;
   readonly network: NetworkNamespace;
+  readonly cgroup: CgroupNamespace;
   readonly pidNamespaceForChildren: PidTable;
   readonly scheduling: Scheduling;
   readonly seccomp: Seccomp;
+}
+
+/** What clone asks for in the child. */
+export interface Birth {
+  /** 0: the parent's stack pointer. */
+  readonly stack: number;
+  readonly tls: number | undefined;
+  /** CLONE_CHILD_SETTID's address, 0: none. */
+  readonly setTid: number;
 }
 
 export class Thread implements Task, Waiter {
@@ -67,6 +79,7 @@ export class Thread implements Task, Waiter {
   ipc: IpcNamespace;
   mounts: MountNamespace;
   network: NetworkNamespace;
+  cgroup: CgroupNamespace;
   /** Where its children are born: unshare and setns of PID namespaces. */
   pidNamespaceForChildren: PidTable;
   readonly scheduling: Scheduling;
@@ -84,10 +97,14 @@ export class Thread implements Task, Waiter {
   /** PR_SET_TIMERSLACK, in nanoseconds, and what PR_SET_TIMERSLACK 0 goes back to. */
   timerSlack = 50_000;
   defaultTimerSlack = 50_000;
-  /** PR_SET_TSC: PR_TSC_ENABLE or PR_TSC_SIGSEGV; PR_MCE_KILL policy; PR_SET_IO_FLUSHER. */
+  /** PR_MCE_KILL: 0 late, 1 early, 2 as the system. */
   machineCheckPolicy = 2;
+  /** PR_SET_IO_FLUSHER. */
   ioFlusher = false;
-  personality: number;
+  /** setuid went beyond RLIMIT_NPROC: execve fails with EAGAIN while that holds. */
+  processLimitExceeded = false;
+  /** personality(2). */
+  personality = 0;
   /** CLOCK_MONOTONIC nanoseconds of its birth. */
   readonly startTime: number;
   /** It is on its way out (PF_EXITING): no signals, no waiting. */
@@ -99,6 +116,9 @@ export class Thread implements Task, Waiter {
   /** Voluntary and involuntary context switches: calls that blocked, and interrupts. */
   voluntarySwitches = 0;
   involuntarySwitches = 0;
+
+  /** What the new thread's registers and memory get before its first instruction. */
+  birth: Birth | undefined;
 
   #blocking: Blocking | undefined;
   #timer: Timer | undefined;
@@ -122,10 +142,10 @@ export class Thread implements Task, Waiter {
     this.ipc = options.ipc;
     this.mounts = options.mounts;
     this.network = options.network;
+    this.cgroup = options.cgroup;
     this.pidNamespaceForChildren = options.pidNamespaceForChildren;
     this.scheduling = options.scheduling;
     this.seccomp = options.seccomp;
-    this.personality = 0;
     this.startTime = kernel.clock.monotonic();
     this.trace = kernel.parts.trace(this);
     this.signals = signals(this);
@@ -175,6 +195,93 @@ export class Thread implements Task, Waiter {
 
   cpuTime(): { readonly user: number; readonly system: number } {
     return { user: this.kernel.parts.threadTime?.(this) ?? 0, system: 0 };
+  }
+
+  /** Takes its place in the tables and accounts. */
+  enter(): void {
+    const { process } = this;
+    this.context.owner = this;
+    this.id.thread = this;
+    process.tasks.push(this);
+    process.container.processes.add(process);
+    process.container.taskBorn();
+    this.kernel.countProcess(this.credentials, 1);
+  }
+
+  /** For the kernel's loop: event `started`, the context runs for the first time. */
+  start(): void {
+    const { birth } = this;
+    this.birth = undefined;
+    if (birth) {
+      const registers = this.context.registers();
+      registers[Reg.rax] = 0n;
+      if (birth.stack !== 0) registers[Reg.rsp] = BigInt(birth.stack);
+      if (birth.tls !== undefined) registers[Reg.fsBase] = BigInt(birth.tls);
+      // Whoever gave a bad address finds nothing there; the call was answered long ago.
+      if (birth.setTid !== 0) this.memory.writeU32(birth.setTid, this.visibleTid);
+    }
+    this.kernel.parts.startProgram(this);
+  }
+
+  /**
+   * Lets go of everything that it shares, its context included, and leaves its process's list of tasks. The order is
+   * that of do_exit: semaphores, files, namespaces; memory last, since files may still look at it.
+   */
+  leave(): void {
+    const { process, mm, context } = this;
+    this.dropSemaphoreUndo();
+    this.files.release(this);
+    this.fs.release();
+    releaseNamespaces(this, this);
+    if (mm.users > 1) context.exit();
+    mm.release();
+    const done = this.vforkDone;
+    this.vforkDone = undefined;
+    done?.();
+    process.tasks.splice(process.tasks.indexOf(this), 1);
+    process.container.taskEnded();
+  }
+
+  // What it shares.
+
+  /** commit_creds: what depends on who the task is follows. */
+  setCredentials(credentials: TaskCredentials): void {
+    const former = this.credentials;
+    this.credentials = credentials;
+    this.kernel.moveProcess(former, credentials);
+    const other =
+      former.euid !== credentials.euid ||
+      former.egid !== credentials.egid ||
+      former.fsuid !== credentials.fsuid ||
+      former.fsgid !== credentials.fsgid;
+    const more =
+      (credentials.permitted & ~former.permitted) !== 0n ||
+      former.userNamespace !== credentials.userNamespace;
+    if (!other && !more) return;
+    this.mm.dumpable = 0;
+    this.parentDeathSignal = 0;
+  }
+
+  /** Goes over to these namespaces (taking over the references) and gives up the former ones. */
+  replaceNamespaces(namespaces: Namespaces): void {
+    const { uts, ipc, mounts, network, cgroup } = this;
+    this.uts = namespaces.uts;
+    this.ipc = namespaces.ipc;
+    this.mounts = namespaces.mounts;
+    this.network = namespaces.network;
+    this.cgroup = namespaces.cgroup;
+    releaseNamespaces(this, { uts, ipc, mounts, network, cgroup });
+  }
+
+  /** CLONE_SYSVSEM: adjustments that the child shares. */
+  shareSemaphoreUndo(): SemaphoreUndo {
+    this.semaphoreUndo ??= new SemaphoreUndo();
+    return this.semaphoreUndo.acquire();
+  }
+
+  dropSemaphoreUndo(): void {
+    this.semaphoreUndo?.release(this.process.pid);
+    this.semaphoreUndo = undefined;
   }
 
   // Blocking.
