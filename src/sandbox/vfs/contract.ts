@@ -87,6 +87,8 @@ export interface FsContext {
   setRoot(path: Path): void;
   setCwd(path: Path): void;
   fork(): FsContext;
+  /** How many tasks share it. */
+  readonly users: number;
   acquire(): FsContext;
   release(): void;
   readonly users: number;
