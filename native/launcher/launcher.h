@@ -12,6 +12,8 @@
 #define MAX_BINDS 256
 #define MAX_MAPS 340
 #define MAX_FDS 64
+// Descriptors that the program is given have numbers up to this.
+#define HIGHEST_FD 255
 
 struct bind {
   const char *source;
@@ -44,9 +46,9 @@ struct options {
   unsigned cgroup_count;
   bool has_oom_score;
   int oom_score;
-  // The zygote: a program, started by descriptor, and the number under which the Sentry has its socket.
+  // The zygote: a program, started by descriptor, and where the Sentry has its end of what they share.
   const char *zygote;
-  int zygote_socket;
+  int zygote_fds;
   // A program that need not be in the root: it is started by descriptor. Otherwise program[0] is a path in the root.
   const char *executable;
   char **program;

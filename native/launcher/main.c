@@ -13,8 +13,9 @@
 //   --executable PATH          the host's program to run; default: PROGRAM as a path in the new root
 //   --cgroup PATH              a cgroup.procs file to join first of all
 //   --oom-score N              oom_score_adj, as far as permitted
-//   --zygote PATH              starts this program first, as a child of PROGRAM's process, with only descriptor 3, a
-//   --zygote-socket N          SOCK_SEQPACKET socket whose other end PROGRAM has as descriptor N
+//   --zygote PATH              starts this program first, as a child of PROGRAM's process, as native/stub/zygote.c asks:
+//   --zygote-fds N             with a socket, an eventfd and a memory file; PROGRAM has the socket's other end as
+//                              descriptor N, the eventfd as N + 1 and the memory file, writable, as N + 2
 //   --handshake N              PROGRAM has a stream socket as descriptor N, on which it says that it has loaded all it
 //                              needs: one byte 'L'. Then the root is emptied and made read-only, which 'S' confirms.
 //   --status N                 where to tell "pid N", "ready" or "error TEXT", a line each
@@ -33,6 +34,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -67,10 +70,23 @@ static bool receive_byte(int fd, char *byte) {
   return n == 1;
 }
 
+// The launcher's own descriptors lie above all numbers that the program may expect something under.
+static int lift(const struct options *options, int fd) {
+  int lifted = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGHEST_FD + 1);
+  if (lifted < 0) fail(options, "a descriptor");
+  close(fd);
+  return lifted;
+}
+
+static void lift_both(const struct options *options, int fds[2]) {
+  fds[0] = lift(options, fds[0]);
+  fds[1] = lift(options, fds[1]);
+}
+
 // Puts a descriptor where the program expects it.
 static void give_descriptor(const struct options *options, int fd, int number) {
-  if (fd != number && dup3(fd, number, O_CLOEXEC) < 0) fail(options, "a descriptor");
-  if (fd != number) close(fd);
+  if (dup3(fd, number, O_CLOEXEC) < 0) fail(options, "a descriptor");
+  close(fd);
 }
 
 static _Noreturn void usage(const char *what) {
@@ -119,9 +135,9 @@ static void parse(struct options *o, int count, char **arguments) {
       o->host_network = true;
     } else if (strcmp(name, "--fd") == 0) {
       if (o->fd_count == MAX_FDS) usage(name);
-      o->fds[o->fd_count++] = number(first, 0, 1 << 20);
+      o->fds[o->fd_count++] = number(first, 0, HIGHEST_FD);
     } else if (strcmp(name, "--self-fd") == 0) {
-      o->self_fd = number(first, 3, 1 << 20);
+      o->self_fd = number(first, 3, HIGHEST_FD);
     } else if (strcmp(name, "--executable") == 0) {
       o->executable = first;
     } else if (strcmp(name, "--cgroup") == 0) {
@@ -132,18 +148,18 @@ static void parse(struct options *o, int count, char **arguments) {
       o->oom_score = number(first, -1000, 1000);
     } else if (strcmp(name, "--zygote") == 0) {
       o->zygote = first;
-    } else if (strcmp(name, "--zygote-socket") == 0) {
-      o->zygote_socket = number(first, 3, 1 << 20);
+    } else if (strcmp(name, "--zygote-fds") == 0) {
+      o->zygote_fds = number(first, 3, HIGHEST_FD);
     } else if (strcmp(name, "--handshake") == 0) {
-      o->handshake = number(first, 3, 1 << 20);
+      o->handshake = number(first, 3, HIGHEST_FD);
     } else if (strcmp(name, "--status") == 0) {
-      o->status = number(first, 0, 1 << 20);
+      o->status = number(first, 0, HIGHEST_FD);
     } else {
       usage(name);
     }
   }
   if (i + 1 >= count) usage("there is no program");
-  if (!o->zygote != (o->zygote_socket < 0)) usage("--zygote and --zygote-socket belong together");
+  if (!o->zygote != (o->zygote_fds < 0)) usage("--zygote and --zygote-fds belong together");
   o->program = arguments + i + 1;
 }
 
@@ -171,14 +187,25 @@ static void enter_user_namespace(const struct options *options, int proc) {
 }
 
 // The zygote has the Sentry's namespaces and (after the handshake) its empty root, but none of its descriptors.
-static _Noreturn void be_zygote(const struct options *options, int socket, int executable, int proc) {
+static _Noreturn void be_zygote(const struct options *options, int socket, int doorbell, int state, int executable,
+                                int proc) {
   if (options->host_network && unshare(CLONE_NEWNET) < 0) fail(options, "the zygote's network namespace");
   // The out-of-memory killer shall take the program and not its kernel.
   if (write_file(proc, "self/oom_score_adj", "1000") < 0) fail(options, "the zygote's oom_score_adj");
+  char path[32];
+  snprintf(path, sizeof path, "self/fd/%d", state);
+  // Its memory file opened anew: read-only.
+  int given[] = {socket, doorbell, openat(proc, path, O_RDONLY | O_CLOEXEC)};
   int kept = fcntl(executable, F_DUPFD_CLOEXEC, 16);
-  if (kept < 0 || dup2(socket, 3) < 0) fail(options, "the zygote's socket");
+  for (int i = 0; i < 3 && kept >= 0; i++) {
+    int above = given[i] < 0 ? -1 : fcntl(given[i], F_DUPFD_CLOEXEC, 16);
+    if (above < 0) fail(options, "the zygote's descriptors");
+    given[i] = above;
+  }
+  for (int i = 0; i < 3; i++)
+    if (dup2(given[i], 3 + i) < 0) fail(options, "the zygote's descriptors");
   for (int fd = 0; fd < 3; fd++) close(fd);
-  syscall(SYS_close_range, 4, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+  syscall(SYS_close_range, 6, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
   drop_capabilities(options, 0);
   char *program[] = {"bulkhead-stub", NULL};
   char *environment[] = {NULL};
@@ -201,7 +228,7 @@ static int await_start(const struct options *options, int socket) {
   int fd;
   if (message.msg_controllen < sizeof control.header) _exit(1);
   memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-  return fd;
+  return lift(options, fd);
 }
 
 static void give_start(const struct options *options, int socket, int self) {
@@ -226,16 +253,23 @@ static _Noreturn void be_program(const struct options *options, int start, int h
   if (setsid() < 0) fail(options, "setsid");
   become_owner(options);
   limit_resources(options);
-  // The stubs are this process's children, and nobody waits for them.
-  if (options->zygote) signal(SIGCHLD, SIG_IGN);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fail(options, "PR_SET_NO_NEW_PRIVS");
   if (options->zygote) {
-    int sockets[2];
+    int sockets[2], doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), state = memfd_create("state", MFD_CLOEXEC);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0) fail(options, "the zygote's socket");
+    lift_both(options, sockets);
+    doorbell = lift(options, doorbell);
+    state = lift(options, state);
+    if (ftruncate(state, 4096) < 0) fail(options, "the zygote's descriptors");
     pid_t pid = fork();
     if (pid < 0) fail(options, "fork of the zygote");
-    if (pid == 0) be_zygote(options, sockets[1], zygote, proc);
-    give_descriptor(options, sockets[0], options->zygote_socket);
+    if (pid == 0) be_zygote(options, sockets[1], doorbell, state, zygote, proc);
+    close(sockets[1]);
+    give_descriptor(options, sockets[0], options->zygote_fds);
+    give_descriptor(options, doorbell, options->zygote_fds + 1);
+    give_descriptor(options, state, options->zygote_fds + 2);
+    // The stubs are this process's children, and nobody waits for them.
+    signal(SIGCHLD, SIG_IGN);
   }
   if (options->self_fd >= 0) give_descriptor(options, self, options->self_fd);
   if (options->handshake >= 0) give_descriptor(options, handshake, options->handshake);
@@ -244,8 +278,13 @@ static _Noreturn void be_program(const struct options *options, int start, int h
 }
 
 int main(int count, char **arguments) {
-  static struct options options = {.self_fd = -1, .handshake = -1, .status = -1, .zygote_socket = -1};
+  static struct options options = {.self_fd = -1, .handshake = -1, .status = -1, .zygote_fds = -1};
   options.environment = environ;
+  for (int number = 1; number < 32; number++)
+    if (number != SIGKILL && number != SIGSTOP) signal(number, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
   parse(&options, count, arguments);
   if (options.status >= 0) fcntl(options.status, F_SETFD, FD_CLOEXEC);
   for (unsigned i = 0; i < options.cgroup_count; i++)
@@ -253,10 +292,13 @@ int main(int count, char **arguments) {
 
   int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (proc < 0) fail(&options, "/proc");
+  proc = lift(&options, proc);
   int executable = -1, zygote = -1;
   if (options.executable && (executable = open(options.executable, O_PATH | O_CLOEXEC)) < 0)
     fail(&options, options.executable);
+  if (executable >= 0) executable = lift(&options, executable);
   if (options.zygote && (zygote = open(options.zygote, O_PATH | O_CLOEXEC)) < 0) fail(&options, options.zygote);
+  if (zygote >= 0) zygote = lift(&options, zygote);
 
   bool own_user_namespace = options.uid_map_count > 0 && privileged();
   if (options.uid_map_count > 0 && !own_user_namespace) {
@@ -271,6 +313,9 @@ int main(int count, char **arguments) {
     fail(&options, "pipe");
   if (options.handshake >= 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, handshake) < 0)
     fail(&options, "the handshake's socket");
+  lift_both(&options, outcome);
+  lift_both(&options, start);
+  if (options.handshake >= 0) lift_both(&options, handshake);
   struct clone_args clone = {
     .flags = CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | (options.host_network ? 0 : CLONE_NEWNET) |
              (own_user_namespace ? CLONE_NEWUSER : 0),

@@ -142,7 +142,7 @@ _Noreturn void run(const struct options *options, int executable, char **program
   for (unsigned i = 0; i < options->fd_count; i++)
     if (fcntl(options->fds[i], F_SETFD, 0) < 0) fail(options, "a descriptor that was to be kept");
   if (options->self_fd >= 0) fcntl(options->self_fd, F_SETFD, 0);
-  if (options->zygote_socket >= 0) fcntl(options->zygote_socket, F_SETFD, 0);
+  for (int i = 0; i < 3 && options->zygote_fds >= 0; i++) fcntl(options->zygote_fds + i, F_SETFD, 0);
   if (options->handshake >= 0) fcntl(options->handshake, F_SETFD, 0);
   if (executable >= 0) {
     syscall(SYS_execveat, executable, "", program, options->environment, 0x1000 /* AT_EMPTY_PATH */);
