@@ -6,6 +6,8 @@ import { ClockId, durationOf, readTimespec } from '../../abi/time.ts';
 import type { Arguments } from '../../platform/contract.ts';
 import type { Syscall } from '../../syscalls/contract.ts';
 import type { Task } from '../contract.ts';
+import { mayAccess, PtraceAccess } from '../task/access.ts';
+import type { Thread } from '../task/thread.ts';
 import { deadlineOf } from '../time/clocks.ts';
 import { anyBit } from './futexes.ts';
 import { lockPi, requeuePi, unlockPi, waitRequeuePi } from './pi.ts';
@@ -109,20 +111,6 @@ function futexWaitv(task: Task, args: Arguments): number {
   return waitAny(task.kernel.futexes, task, elements, deadline);
 }
 
-/** CAP_SYS_PTRACE. */
-const capabilityTrace = 19;
-
-/** PTRACE_MODE_READ_REALCREDS as far as ids and capabilities go. */
-function mayReadState(task: Task, target: Task): boolean {
-  if (task.process === target.process) return true;
-  const { uid, gid } = task.credentials;
-  const other = target.credentials;
-  const sameUser = uid === other.uid && uid === other.euid && uid === other.suid;
-  const sameGroup = gid === other.gid && gid === other.egid && gid === other.sgid;
-  const traces = task.credentials.hasIn(other.userNamespace, capabilityTrace);
-  return traces || (sameUser && sameGroup && target.mm.dumpable === 1);
-}
-
 function setRobustList(task: Task, args: Arguments): number {
   if (args.size(1) !== RobustListHead.size) return -Errno.EINVAL;
   task.robustList = args.address(0);
@@ -133,7 +121,7 @@ function getRobustList(task: Task, args: Arguments): number {
   const tid = args.i32(0);
   const target = tid === 0 ? task : task.process.pidNamespace.findTask(tid);
   if (!target) return -Errno.ESRCH;
-  if (target !== task && !mayReadState(task, target)) return -Errno.EPERM;
+  if (!mayAccess(task as Thread, target as Thread, PtraceAccess.read)) return -Errno.EPERM;
   if (task.memory.writeU64(args.address(2), RobustListHead.size) < 0) return -Errno.EFAULT;
   return task.memory.writeU64(args.address(1), target.robustList) < 0 ? -Errno.EFAULT : 0;
 }
