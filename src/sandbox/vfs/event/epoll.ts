@@ -30,10 +30,6 @@ export class EpollWatches {
     this.maximum = Math.floor(kernel.memoryTotal / 25 / watchCost);
   }
 
-  override get queue(): WaitQueue {
-    return this.#queue;
-  }
-
   /** False: the user has too many. */
   add(uid: number): boolean {
     const count = this.#counts.get(uid) ?? 0;
@@ -117,6 +113,10 @@ export class Epoll extends AnonymousFile {
     super(kernel, flags);
     this.#uid = uid;
     this.#watches = kernel.part(EpollWatches);
+  }
+
+  override get queue(): WaitQueue {
+    return this.#queue;
   }
 
   // The interest list. The callers have checked what EPOLL_CTL_* is allowed for.
