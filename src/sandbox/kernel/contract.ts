@@ -100,6 +100,8 @@ export interface SignalInfo {
   readonly raw?: Uint8Array;
   /** SIGCHLD: the child, si_status, and times in clock ticks. */
   readonly child?: Process;
+  /** The thread that si_pid names, where it is not the sender's or child's leader. */
+  readonly thread?: Task;
   readonly status?: number;
   readonly utime?: number;
   readonly stime?: number;
@@ -127,6 +129,8 @@ export interface Task {
   readonly tid: number;
   /** Its number as the task itself sees it (its own PID namespace). */
   readonly visibleTid: number;
+  /** Its number as seen from a PID namespace; 0 if it is not visible there. */
+  tidIn(namespace: PidNamespace): number;
   /** comm, at most 15 bytes, latin1. */
   name: string;
   credentials: Credentials;
@@ -165,6 +169,8 @@ export interface Task {
   readonly trace: TaskTrace;
   /** Kept by clone and exec. */
   seccomp: Seccomp;
+  /** personality(2); memory follows its bits READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE and ADDR_COMPAT_LAYOUT. */
+  readonly personality: number;
   /** PR_SET_NO_NEW_PRIVS; kept by clone and exec. */
   noNewPrivileges: boolean;
   /**
@@ -195,6 +201,8 @@ export interface Process {
   readonly leader: Task;
   readonly tasks: readonly Task[];
   readonly parent: Process | undefined;
+  /** The parent's thread that made it: the one that PTRACE_TRACEME makes the tracer. */
+  readonly parentThread: Task | undefined;
   readonly group: ProcessGroup;
   readonly session: Session;
   readonly pidNamespace: PidNamespace;

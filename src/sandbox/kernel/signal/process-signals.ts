@@ -2,7 +2,7 @@
 // as a whole, its dispositions, and the state of job control, in which all its threads take part.
 
 import { SIG_IGN, Signal, SignalCode, SignalFlag } from '../../abi/signal.ts';
-import type { Process, SignalInfo } from '../contract.ts';
+import type { Process, SignalInfo, Task } from '../contract.ts';
 import { Poll } from '../wait-queue.ts';
 import type { ProcessSignals } from './contract.ts';
 import type { Handlers } from './handlers.ts';
@@ -125,16 +125,23 @@ export class ProcessSignalState implements ProcessSignals {
   }
 }
 
-/** SIGCHLD about a stop for a parent or tracer, if it wants it, and its waits are waked in any case. */
-export function tellOfStop(parent: Process, child: Process, code: number, status: number): void {
+/** SIGCHLD about a stop (of one thread, for tracers) for a parent or tracer, if it wants it, and its waits are waked in any case. */
+export function tellOfStop(
+  parent: Process,
+  child: Process,
+  code: number,
+  status: number,
+  thread: Task = child.leader,
+): void {
   const { signals } = parent;
   if (!signals.ignoresChild && !signals.noChildStop) {
-    const { user, system } = child.leader.cpuTime();
+    const { user, system } = thread.cpuTime();
     signals.send({
       signal: Signal.SIGCHLD,
       code,
       child,
-      uid: child.leader.credentials.uid,
+      thread,
+      uid: thread.credentials.uid,
       status,
       utime: Math.floor(user / 1e7),
       stime: Math.floor(system / 1e7),

@@ -2,7 +2,7 @@
 // namespaces have them; and back, for signals whose siginfo a program gives (rt_sigqueueinfo, PTRACE_SETSIGINFO).
 
 import { SiginfoLayout as at, auditArch, Signal, SignalCode } from '../../abi/signal.ts';
-import type { SignalInfo, Task } from '../contract.ts';
+import type { Process, SignalInfo, Task } from '../contract.ts';
 
 /** What a user id without a mapping is shown as (overflowuid). */
 const overflowUid = 65_534;
@@ -28,7 +28,7 @@ export function encodeSiginfo(info: SignalInfo, receiver: Task, bytes: Uint8Arra
     view.setInt32(at.overrun, info.overrun ?? 0, true);
     setValue();
   } else if (info.child !== undefined) {
-    view.setInt32(at.pid, info.child.pidIn(receiver.process.pidNamespace), true);
+    view.setInt32(at.pid, idOf(info, info.child, receiver), true);
     view.setUint32(at.uid, visibleUid(info, receiver), true);
     view.setInt32(at.status, info.status ?? 0, true);
     view.setBigInt64(at.utime, BigInt(info.utime ?? 0), true);
@@ -43,10 +43,15 @@ export function encodeSiginfo(info: SignalInfo, receiver: Task, bytes: Uint8Arra
   } else if (info.address !== undefined) {
     view.setBigUint64(at.address, BigInt.asUintN(64, BigInt(info.address)), true);
   } else if (info.code !== SignalCode.SI_KERNEL) {
-    view.setInt32(at.pid, info.sender?.pidIn(receiver.process.pidNamespace) ?? 0, true);
+    view.setInt32(at.pid, idOf(info, info.sender, receiver), true);
     view.setUint32(at.uid, visibleUid(info, receiver), true);
     setValue();
   }
+}
+
+function idOf(info: SignalInfo, process: Process | undefined, receiver: Task): number {
+  const { pidNamespace } = receiver.process;
+  return info.thread?.tidIn(pidNamespace) ?? process?.pidIn(pidNamespace) ?? 0;
 }
 
 function visibleUid(info: SignalInfo, receiver: Task): number {

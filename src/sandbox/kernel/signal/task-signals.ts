@@ -94,11 +94,24 @@ export class TaskSignalState implements TaskSignals {
   }
 
   setWork(bits: number): void {
+    const watched = this.work & Work.entry;
     this.work |= bits;
+    if (!watched && bits & Work.entry) this.#tellStub();
   }
 
   clearWork(bits: number): void {
+    const watched = this.work & Work.entry;
     this.work &= ~bits;
+    if (watched && (this.work & Work.entry) === 0) this.#tellStub();
+  }
+
+  /** A call that a tracer or filter looks at must not be answered in the program's own process. */
+  #tellStub(): void {
+    const { task } = this;
+    const { process } = task;
+    const answers =
+      this.work & Work.entry ? undefined : { pid: process.pidIn(process.pidNamespace), tid: task.visibleTid };
+    task.kernel.platform.stubAnswers(task.context, answers);
   }
 
   // Masks.
@@ -294,6 +307,12 @@ export class TaskSignalState implements TaskSignals {
     if (!this.held) return;
     this.held = undefined;
     this.task.kernel.later(() => this.#goOn());
+  }
+
+  /** As letGo, but at once: only for code that touches no other state of the thread. */
+  letGoNow(): void {
+    this.held = undefined;
+    this.#goOn();
   }
 
   #goOn(): void {

@@ -159,6 +159,10 @@ export class Thread implements Task, Waiter {
     return this.id.numbers[this.id.namespace.level] ?? 0;
   }
 
+  tidIn(namespace: PidTable): number {
+    return this.id.in(namespace);
+  }
+
   get memory(): UserMemory {
     return this.mm.memoryOf(this.context);
   }
