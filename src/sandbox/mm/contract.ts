@@ -63,6 +63,12 @@ export interface MemoryManager {
   /** Tries to resolve a fault (stack growth); false: the program gets its signal. */
   resolveFault(task: Task, fault: Fault): boolean;
 
+  /**
+   * Event operationFailed: the host refused what was queued through the task's context. Makes books and host agree again
+   * and gives the answer to the system call; 'fault': its program touched a stack that could not grow (SIGSEGV).
+   */
+  operationFailed(task: Task, failure: number): number | 'fault';
+
   /** For CLONE_VM. */
   acquire(): MemoryManager;
   /** The books of a copy for the forked address space. */
