@@ -24,12 +24,14 @@ static uint32_t flags_of(const struct gofer *gofer, const struct node *node) {
   return gofer->roots[node->root].flags;
 }
 
-// The directory with this number, writable: 0, -EBADF, -ENOTDIR, -EROFS.
-static int find_directory(struct gofer *gofer, uint32_t id, struct node **node) {
-  *node = find_node(gofer, id);
-  if (!*node) return -EBADF;
-  if ((*node)->type != S_IFDIR) return -ENOTDIR;
-  return flags_of(gofer, *node) & ROOT_READ_ONLY ? -EROFS : 0;
+// The directory with this number, writable: 0, -EBADF, -ENOTDIR, -EROFS. A copy, because the table may move when
+// another number is bound.
+static int find_directory(struct gofer *gofer, uint32_t id, struct node *copy) {
+  const struct node *node = find_node(gofer, id);
+  *copy = node ? *node : (struct node){.fd = -1, .stream = -1};
+  if (!node) return -EBADF;
+  if (node->type != S_IFDIR) return -ENOTDIR;
+  return flags_of(gofer, node) & ROOT_READ_ONLY ? -EROFS : 0;
 }
 
 // fds above what the table holds are needed for a moment by most operations; one more for the node itself.
@@ -231,7 +233,7 @@ static int adopt(struct gofer *gofer, const struct node *directory, uint32_t id,
 }
 
 static int create(struct gofer *gofer, struct request *request, struct reply *reply, bool unnamed) {
-  struct node *directory;
+  struct node directory;
   int error = find_directory(gofer, take_u32(request), &directory);
   uint32_t id = take_u32(request), flags = take_u32(request);
   struct owner owner = take_owner(request);
@@ -242,8 +244,7 @@ static int create(struct gofer *gofer, struct request *request, struct reply *re
   if (bad < 0) return bad;
   if (error < 0) return error;
   if (unnamed && (flags & O_ACCMODE) == O_RDONLY) return -EINVAL;
-  uint16_t root = directory->root;
-  int parent = directory->fd;
+  int parent = directory.fd;
   if ((error = check_free(gofer, id)) < 0) return error;
   struct open_how how = {
     // O_EXCL of a file without name means that it never gets one.
@@ -264,14 +265,14 @@ static int create(struct gofer *gofer, struct request *request, struct reply *re
     if (!unnamed) unlinkat(parent, name, 0);
     return error;
   }
-  bind_node(gofer, id, path, root, S_IFREG);
+  bind_node(gofer, id, path, directory.root, S_IFREG);
   put_attributes(reply, &attributes);
   reply->fd = fd;
   return 0;
 }
 
 static int make_directory(struct gofer *gofer, struct request *request, struct reply *reply) {
-  struct node *directory;
+  struct node directory;
   int error = find_directory(gofer, take_u32(request), &directory);
   uint32_t id = take_u32(request);
   struct owner owner = take_owner(request);
@@ -280,12 +281,12 @@ static int make_directory(struct gofer *gofer, struct request *request, struct r
   if (!taken(request) || !owner_is_valid(&owner)) return -EINVAL;
   if (bad < 0 || error < 0) return bad < 0 ? bad : error;
   if ((error = check_free(gofer, id)) < 0) return error;
-  if (mkdirat(directory->fd, name, owner.mode & 0777) < 0) return failed();
-  return adopt(gofer, directory, id, name, S_IFDIR, &owner, reply);
+  if (mkdirat(directory.fd, name, owner.mode & 0777) < 0) return failed();
+  return adopt(gofer, &directory, id, name, S_IFDIR, &owner, reply);
 }
 
 static int make_symlink(struct gofer *gofer, struct request *request, struct reply *reply) {
-  struct node *directory;
+  struct node directory;
   int error = find_directory(gofer, take_u32(request), &directory);
   uint32_t id = take_u32(request);
   struct owner owner = {.mode = 0777};
@@ -303,12 +304,12 @@ static int make_symlink(struct gofer *gofer, struct request *request, struct rep
   memcpy(target, bytes, length);
   target[length] = 0;
   if ((error = check_free(gofer, id)) < 0) return error;
-  if (symlinkat(target, directory->fd, name) < 0) return failed();
-  return adopt(gofer, directory, id, name, S_IFLNK, &owner, reply);
+  if (symlinkat(target, directory.fd, name) < 0) return failed();
+  return adopt(gofer, &directory, id, name, S_IFLNK, &owner, reply);
 }
 
 static int make_node(struct gofer *gofer, struct request *request, struct reply *reply) {
-  struct node *directory;
+  struct node directory;
   int error = find_directory(gofer, take_u32(request), &directory);
   uint32_t id = take_u32(request);
   struct owner owner;
@@ -326,43 +327,43 @@ static int make_node(struct gofer *gofer, struct request *request, struct reply 
   bool device = type == S_IFCHR || type == S_IFBLK;
   // Character device 0:0 is overlayfs's whiteout and no device.
   bool whiteout = type == S_IFCHR && major_number == 0 && minor_number == 0;
-  if (device && !whiteout && !(flags_of(gofer, directory) & ROOT_DEVICES)) return -EPERM;
+  if (device && !whiteout && !(flags_of(gofer, &directory) & ROOT_DEVICES)) return -EPERM;
   if (major_number > 0xfff || minor_number > 0xfffff) return -EINVAL;
   if ((error = check_free(gofer, id)) < 0) return error;
   dev_t number = device ? makedev(major_number, minor_number) : 0;
-  if (mknodat(directory->fd, name, type | (owner.mode & 0777), number) < 0) return failed();
-  return adopt(gofer, directory, id, name, type, &owner, reply);
+  if (mknodat(directory.fd, name, type | (owner.mode & 0777), number) < 0) return failed();
+  return adopt(gofer, &directory, id, name, type, &owner, reply);
 }
 
 static int make_link(struct gofer *gofer, struct request *request, struct reply *reply) {
   const struct node *node = find_node(gofer, take_u32(request));
-  struct node *directory;
+  struct node directory;
   int error = find_directory(gofer, take_u32(request), &directory);
   char name[256];
   int bad = take_name(request, name);
   if (!taken(request)) return -EINVAL;
   if (!node) return -EBADF;
   if (bad < 0 || error < 0) return bad < 0 ? bad : error;
-  if (node->root != directory->root) return -EXDEV;
+  if (node->root != directory.root) return -EXDEV;
   if (node->type == S_IFDIR) return -EPERM;
   struct fd_path path = path_of(node->fd);
-  if (linkat(AT_FDCWD, path.text, directory->fd, name, AT_SYMLINK_FOLLOW) < 0) return failed();
+  if (linkat(AT_FDCWD, path.text, directory.fd, name, AT_SYMLINK_FOLLOW) < 0) return failed();
   return put_attributes_of(reply, node->fd);
 }
 
 static int remove_name(struct gofer *gofer, struct request *request) {
-  struct node *directory;
+  struct node directory;
   int error = find_directory(gofer, take_u32(request), &directory);
   uint32_t flags = take_u32(request);
   char name[256];
   int bad = take_name(request, name);
   if (!taken(request) || (flags & ~AT_REMOVEDIR)) return -EINVAL;
   if (bad < 0 || error < 0) return bad < 0 ? bad : error;
-  return unlinkat(directory->fd, name, flags) < 0 ? failed() : 0;
+  return unlinkat(directory.fd, name, flags) < 0 ? failed() : 0;
 }
 
 static int rename_name(struct gofer *gofer, struct request *request) {
-  struct node *from, *to;
+  struct node from, to;
   int error = find_directory(gofer, take_u32(request), &from);
   int error_to = find_directory(gofer, take_u32(request), &to);
   uint32_t flags = take_u32(request);
@@ -371,8 +372,8 @@ static int rename_name(struct gofer *gofer, struct request *request) {
   if (!taken(request) || (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))) return -EINVAL;
   if (bad < 0 || bad_new < 0) return bad < 0 ? bad : bad_new;
   if (error < 0 || error_to < 0) return error < 0 ? error : error_to;
-  if (from->root != to->root) return -EXDEV;
-  return renameat2(from->fd, old_name, to->fd, new_name, flags) < 0 ? failed() : 0;
+  if (from.root != to.root) return -EXDEV;
+  return renameat2(from.fd, old_name, to.fd, new_name, flags) < 0 ? failed() : 0;
 }
 
 static int read_link(struct gofer *gofer, struct request *request, struct reply *reply) {

@@ -3,7 +3,16 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -26,6 +35,8 @@ async function inJail(
   body: string,
   options: Partial<SentryOptions> = {},
   network = 'none',
+  meanwhile: (pid: number) => void = () => {},
+  descriptors: readonly number[] = [],
 ): Promise<Findings> {
   const script = join(directory, 'hook.ts');
   const output = join(directory, 'findings');
@@ -74,9 +85,10 @@ async function inJail(
       command: ['/node', '--disable-warning=ExperimentalWarning', '/hook.ts'],
       environment: { UV_USE_IO_URING: '0' },
       stdio: ['ignore', 2, 2],
-      descriptors: [fd],
+      descriptors: [fd, ...descriptors],
       ...options,
     });
+    meanwhile(pid);
     await gone(pid);
     return JSON.parse(readFileSync(output, 'utf8') || '{}') as Findings;
   } finally {
@@ -240,6 +252,46 @@ describe('code inside a sealed Sentry', { skip: process.getuid?.() !== 0 && 'nee
       probe('sum', () => hot(1000) + held.length + text.length);
     `);
     assert.equal(findings['sum'], 332_833_500 + 200 + 200_000);
+  });
+});
+
+describe('the host', { skip: process.getuid?.() !== 0 && 'needs root' }, () => {
+  test('sees a Sentry with no capability, all namespaces of its own, a filter and an empty root', async () => {
+    const [ours, theirs] = host.socketPair();
+    const seen = inJail(
+      `host.send(${SentryFd.first + 1}, new Uint8Array([1]), 0, 1, []);
+       host.receive(${SentryFd.first + 1}, new Uint8Array(1), 0, 1, []);`,
+      {},
+      'none',
+      (pid) => {
+        const byte = new Uint8Array(1);
+        host.close(theirs);
+        assert.equal(host.receive(ours, byte, 0, 1, []), 1);
+        const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+        const field = (name: string): string => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(status)?.[1] ?? '';
+        for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'])
+          assert.equal(field(set), '0000000000000000', set);
+        assert.equal(field('NoNewPrivs'), '1');
+        assert.equal(field('Seccomp'), '2');
+        assert.equal(field('Uid'), '65534\t65534\t65534\t65534');
+        assert.equal(field('NSpid').split('\t').at(-1), '1');
+        for (const thread of readdirSync(`/proc/${pid}/task`))
+          assert.match(readFileSync(`/proc/${pid}/task/${thread}/status`, 'latin1'), /^Seccomp:\t2$/m);
+        for (const namespace of ['user', 'pid', 'net', 'ipc', 'uts', 'mnt'])
+          assert.notEqual(
+            readlinkSync(`/proc/${pid}/ns/${namespace}`),
+            readlinkSync(`/proc/self/ns/${namespace}`),
+          );
+        assert.deepEqual(readdirSync(`/proc/${pid}/root`), []);
+        assert.match(
+          readFileSync(`/proc/${pid}/mountinfo`, 'latin1'),
+          /^\S+ \S+ \S+ \/ \/ ro[^\n]*- tmpfs[^\n]*\n$/,
+        );
+        host.close(ours);
+      },
+      [theirs],
+    );
+    await seen;
   });
 });
 
