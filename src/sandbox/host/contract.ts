@@ -72,6 +72,8 @@ export interface Host {
   send(fd: HostFd, source: Uint8Array, offset: number, length: number, fds: readonly HostFd[]): number;
   /** Receives bytes; descriptors that came with them are appended to `fds` (close-on-exec). 0: end. */
   receive(fd: HostFd, target: Uint8Array, offset: number, length: number, fds: HostFd[]): number;
+  /** The next connection of a listening socket, non-blocking and close-on-exec; -EAGAIN if there is none. */
+  accept(fd: HostFd): HostFd | number;
 
   /** poll(2) without waiting: which of these events hold now (err and hup always count). */
   poll(fd: HostFd, events: Readiness): Readiness;

@@ -211,6 +211,12 @@ export class FakeHost implements Host {
     return (this.readiness.get(fd) ?? 0x5) & (events | 0x18);
   }
 
+  /** Connections that accept() gives, by listening descriptor. */
+  readonly connections = new Map<HostFd, HostFd[]>();
+  accept(fd: HostFd): HostFd | number {
+    return this.connections.get(fd)?.shift() ?? -Errno.EAGAIN;
+  }
+
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number {
     if (!this.files.has(fd)) return -Errno.EBADF;
     const watch = { events, ready };
