@@ -91,7 +91,6 @@ export interface FsContext {
   readonly users: number;
   acquire(): FsContext;
   release(): void;
-  readonly users: number;
 }
 
 /** A process's descriptors: shared with CLONE_FILES, counted. */

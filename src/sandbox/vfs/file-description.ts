@@ -179,7 +179,7 @@ export abstract class FileDescription {
    * memfd_create(2)'s seals: F_GET_SEALS, F_ADD_SEALS (`add`: the new seals, undefined: only asks). -EINVAL for files
    * that cannot be sealed.
    */
-  seals(_add: number | undefined): number {
+  seals(_task: Task, _add: number | undefined): number {
     return -Errno.EINVAL;
   }
 

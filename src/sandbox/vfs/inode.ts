@@ -44,6 +44,11 @@ export abstract class Inode {
     return this;
   }
 
+  /** No cached name and no open file refers to it. */
+  get unused(): boolean {
+    return this.#references === 0;
+  }
+
   release(): void {
     if (--this.#references !== 0) return;
     if (this.marks) {

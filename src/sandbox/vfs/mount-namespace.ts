@@ -2,13 +2,13 @@
 // have checked capabilities and looked up the paths; everything about the tree itself is checked here.
 
 import { Errno } from '../abi/errno.ts';
-import { MountFlag, perMountFlags, Unmount } from '../abi/mount.ts';
+import { MountFlag, Unmount } from '../abi/mount.ts';
 import type { UserNamespace } from '../kernel/contract.ts';
 import type { FileSystem, Path } from './contract.ts';
 import type { Dentry } from './dentry.ts';
 import type { Mount, PeerGroup } from './mount.ts';
 import { type PropagationType, propagatedMounts, propagationTargets } from './propagation.ts';
-import type { Vfs } from './vfs.ts';
+import { mountFlags, type Vfs } from './vfs.ts';
 
 /** sysctl fs.mount-max. */
 const mountMaximum = 100_000;
@@ -145,7 +145,7 @@ export class MountNamespace {
     if (parent.superBlock.fileSystem === fileSystem && parent.root === dentry) return -Errno.EBUSY;
     if (fileSystem.root.isSymlink) return -Errno.EINVAL;
     const superBlock = this.vfs.superBlock(fileSystem, flags);
-    const tree = this.vfs.newMount(superBlock, superBlock.root, flags & perMountFlags, source);
+    const tree = this.vfs.newMount(superBlock, superBlock.root, mountFlags(flags), source);
     const result = this.attach(tree, at);
     if (result < 0) {
       tree.releaseIfUnused();
@@ -211,7 +211,7 @@ export class MountNamespace {
     const { mount } = path;
     if (mount.namespace !== this || path.dentry !== mount.root) return -Errno.EINVAL;
     if (mount.locked && mount.flags & lockableFlags & ~flags) return -Errno.EPERM;
-    mount.flags = flags & perMountFlags;
+    mount.flags = mountFlags(flags);
     this.#changed();
     return 0;
   }
