@@ -49,10 +49,9 @@ const noSys = BigInt.asUintN(64, BigInt(-Errno.ENOSYS));
  */
 export function enterSyscall(task: Task, proceed: Proceed): void {
   const state = signalsOf(task);
-  const registers = task.context.registers();
-  // What a tracer sees in rax, and what a call gives that is skipped without a result.
-  registers[Reg.rax] = noSys;
   if (state.work & (Work.traceSyscall | Work.emulateSyscall)) {
+    // What a tracer sees in rax, and what a call gives that it skips.
+    task.context.registers()[Reg.rax] = noSys;
     const emulated = (state.work & Work.emulateSyscall) !== 0;
     task.trace.syscallEntry(() => {
       if (emulated || state.killed) leaveSyscall(state);

@@ -86,6 +86,7 @@ export class TaskSignalState implements TaskSignals {
     this.process = process;
     this.#mask = mask;
     this.alternateStack = alternateStack;
+    if (task.seccomp.mode !== 0) this.work = Work.seccomp;
     process.threads.push(this);
   }
 
