@@ -10,6 +10,7 @@ const benchmarks: Readonly<Record<string, () => Promise<{ run(): Promise<void> }
   runtime: () => import('./runtime/bench.ts'),
   proxy: () => import('./proxy/bench.ts'),
   dns: () => import('./dns/bench.ts'),
+  sandbox: () => import('./sandbox/bench.ts'),
   cluster: () => import('./cluster/bench.ts'),
 };
 
