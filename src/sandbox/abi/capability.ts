@@ -53,17 +53,18 @@ export const allCapabilities: bigint = (1n << BigInt(lastCapability + 1)) - 1n;
 /** Version words of capget(2): bits in 32, 64 (deprecated) and 64 bits. */
 export const CapabilityVersion = { v1: 0x1998_0330, v2: 0x2007_1026, v3: 0x2008_0522 } as const;
 
-/** securebits(7). */
+/** securebits(7); each bit is followed by the one that locks it. */
 export const SecureBit = {
-  noRoot: 0x01,
-  noRootLocked: 0x02,
-  noSetuidFixup: 0x04,
-  noSetuidFixupLocked: 0x08,
-  keepCaps: 0x10,
-  keepCapsLocked: 0x20,
-  noCapAmbientRaise: 0x40,
-  noCapAmbientRaiseLocked: 0x80,
-  all: 0xff,
+  noRoot: 0x001,
+  noSetuidFixup: 0x004,
+  keepCaps: 0x010,
+  keepCapsLocked: 0x020,
+  noCapAmbientRaise: 0x040,
+  /** All that lock another. */
+  locks: 0xaaa,
+  /** SECBIT_EXEC_RESTRICT_FILE, SECBIT_EXEC_DENY_INTERACTIVE and their locks: anybody may change them. */
+  unprivileged: 0xf00,
+  all: 0xfff,
 } as const;
 
 /** The value of the extended attribute security.capability (struct vfs_cap_data, struct vfs_ns_cap_data). */

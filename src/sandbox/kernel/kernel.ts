@@ -53,7 +53,10 @@ export class SandboxKernel implements Kernel {
   readonly observers: TaskObserver[] = [];
   /** Threads and processes made since the sandbox's start (/proc/stat: processes). */
   forks = 0;
-  readonly #handle: (context: Context) => void;
+  /** Handles the event of a stopped context. */
+  readonly handle: (context: Context) => void;
+  /** Told of every answer to a system call, when somebody writes them down (strace). */
+  answered: ((thread: Thread, result: number) => void) | undefined;
   readonly #parts = new Map<new (kernel: Kernel) => unknown, unknown>();
   #retries: Thread[] = [];
   #later: (() => void)[] = [];
@@ -73,7 +76,7 @@ export class SandboxKernel implements Kernel {
     this.memoryTotal = options.memoryTotal;
     this.taskLimit = options.taskLimit;
     this.parts = options.parts;
-    this.#handle = options.handle;
+    this.handle = options.handle;
   }
 
   random(target: Uint8Array): void {
@@ -129,7 +132,7 @@ export class SandboxKernel implements Kernel {
   /** Handles an event that was held back (a thawed container). */
   handleAgain(context: Context): void {
     const thread = context.owner as Thread | undefined;
-    if (thread && !thread.exiting) this.#handle(context);
+    if (thread && !thread.exiting) this.handle(context);
   }
 
   // Accounts of tasks.

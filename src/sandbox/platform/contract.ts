@@ -152,6 +152,19 @@ export interface Context {
   /** Ends the thread for good. The last one of an address space leaves it alive until destroy(). */
   exit(): void;
 
+  /**
+   * Registers or unregisters a restartable sequence area (rseq(2)) with the host for the thread behind this context, so
+   * that the host's kernel keeps its fields and aborts critical sections. Checked by the host: 0 or a negative errno.
+   * Left out by a platform that cannot.
+   */
+  rseq?(address: number, length: number, flags: number, signature: number): number;
+
+  /**
+   * Processor time in nanoseconds that the host's thread has used for the program. Left out by a platform that cannot
+   * tell.
+   */
+  cpuTime?(): number;
+
   /** Carries out queued changes and writes now, without continuing the program. 0 or a negative errno. */
   flush(): number;
 

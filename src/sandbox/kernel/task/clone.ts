@@ -219,6 +219,7 @@ function forkProcess(
   });
   process.underSubreaper = former.underSubreaper || former.subreaper;
   process.oomScoreAdjust = former.oomScoreAdjust;
+  process.hugePagesDisabled = former.hugePagesDisabled;
   process.timers.cpuLimitChanged();
   return process;
 }

@@ -25,13 +25,13 @@ export function childEnd(status: number): { readonly code: number; readonly stat
  * becomes a zombie, or is reaped at once if nobody wants to know.
  */
 export function endThread(thread: Thread, status: number): void {
-  if (thread.exiting) return;
-  thread.exiting = true;
+  if (thread.exiting || thread.dead) return;
   const { process, kernel } = thread;
+  addUsage(process.endedUsage, threadUsage(thread));
+  thread.exiting = true;
   process.container.release(thread);
   thread.abandonCall();
   leaveMemory(thread);
-  addUsage(process.endedUsage, threadUsage(thread));
   kernel.threadEnds(thread);
   thread.leave();
   thread.exitStatus = status;

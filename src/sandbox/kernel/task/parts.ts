@@ -8,7 +8,6 @@ import type { IpcNamespace } from '../ipc/ipc-namespace.ts';
 import type { TaskTrace } from '../ptrace/contract.ts';
 import type { Seccomp } from '../seccomp/contract.ts';
 import type { Signals } from '../signal/contract.ts';
-import type { Thread } from './thread.ts';
 
 export interface TaskParts {
   readonly signals: Signals;
@@ -25,6 +24,4 @@ export interface TaskParts {
   completeSyscall(task: Task, result: number): void;
   /** The way in for a new context: the first resume, or what a tracer wants before (signal/return.ts). */
   startProgram(task: Task): void;
-  /** Processor time of the host's thread behind a context in nanoseconds, if the platform can tell. */
-  threadTime?(thread: Thread): number;
 }

@@ -75,6 +75,8 @@ export class ThreadGroup implements Process {
   readonly childrenUsage: ResourceUsage = noUsage();
   /** Bytes that read and write calls moved and how many they were (/proc/pid/io). */
   readonly io = { readBytes: 0, writtenBytes: 0, reads: 0, writes: 0 };
+  /** PR_SET_THP_DISABLE: kept by fork and exec; what pages the host takes is its own affair. */
+  hugePagesDisabled = false;
   /** oom_score_adj. */
   oomScoreAdjust = 0;
   /** The thread that has the others end because it executes a new program. */

@@ -5,12 +5,13 @@
 // in order, so that nothing re-enters the code that notified. The way back to the program is signal/return.ts.
 
 import { Errno, SystemError } from '../../abi/errno.ts';
+import { Signal } from '../../abi/signal.ts';
 import type { MemoryManager } from '../../mm/contract.ts';
 import type { NetworkNamespace } from '../../net/contract.ts';
 import { type Context, Reg, type UserMemory } from '../../platform/contract.ts';
 import type { FdTable, FsContext, MountNamespace } from '../../vfs/contract.ts';
 import type { Blocking, SignalInfo, Task, Timer } from '../contract.ts';
-import { BLOCKED } from '../contract.ts';
+import { BLOCKED, REGISTERS_SET } from '../contract.ts';
 import type { TaskCredentials } from '../credentials/credentials.ts';
 import type { IpcNamespace } from '../ipc/ipc-namespace.ts';
 import { SemaphoreUndo } from '../ipc/semaphore-undo.ts';
@@ -26,6 +27,9 @@ import type { Waiter } from '../wait-queue.ts';
 import { endThread } from './exit.ts';
 import type { Pid, PidTable } from './pid.ts';
 import type { ThreadGroup } from './thread-group.ts';
+
+/** SI_KERNEL. */
+const fromKernel = 0x80;
 
 /** Why a blocked call is looked at again. */
 const Mark = { notified: 1, deadline: 2, interrupted: 4 } as const;
@@ -120,6 +124,9 @@ export class Thread implements Task, Waiter {
   /** What the new thread's registers and memory get before its first instruction. */
   birth: Birth | undefined;
 
+  /** Processor time of its context as last read, and of the contexts that it had before exec. */
+  #cpuTime = 0;
+  #formerTime = 0;
   #blocking: Blocking | undefined;
   #timer: Timer | undefined;
   #marks = 0;
@@ -198,7 +205,8 @@ export class Thread implements Task, Waiter {
   }
 
   cpuTime(): { readonly user: number; readonly system: number } {
-    return { user: this.kernel.parts.threadTime?.(this) ?? 0, system: 0 };
+    if (!this.exiting) this.#cpuTime = Math.max(this.#cpuTime, this.context.cpuTime?.() ?? 0);
+    return { user: this.#formerTime + this.#cpuTime, system: 0 };
   }
 
   /** Takes its place in the tables and accounts. */
@@ -247,6 +255,15 @@ export class Thread implements Task, Waiter {
   }
 
   // What it shares.
+
+  /** execve: goes on in another context; the former one is to be ended by the caller. */
+  replaceContext(context: Context): void {
+    this.#formerTime = this.cpuTime().user;
+    this.#cpuTime = 0;
+    this.context.owner = undefined;
+    this.context = context;
+    context.owner = this;
+  }
 
   /** commit_creds: what depends on who the task is follows. */
   setCredentials(credentials: TaskCredentials): void {
@@ -377,6 +394,8 @@ export class Thread implements Task, Waiter {
 
   /** Gives a system call its answer: a value, a negative errno or restart code, or REGISTERS_SET. Not BLOCKED. */
   complete(result: number): void {
+    const { answered } = this.kernel;
+    if (answered !== undefined) answered(this, result);
     if (result > -Errno.ERESTARTSYS && (this.signals.work & Work.exit) === 0) this.context.resume(result);
     else this.kernel.parts.completeSyscall(this, result);
   }
@@ -394,13 +413,18 @@ export class Thread implements Task, Waiter {
     this.#undo = undefined;
   }
 
-  /** Event operationFailed: undoes the books, latest first, and answers the call. */
+  /**
+   * Event operationFailed: books and host agree again, what the call had made is taken back, latest first, and the call
+   * is answered. A stack that could not grow is the program's fault.
+   */
   operationFailed(failure: number): void {
+    const answer = this.mm.operationFailed(this, failure);
     const undo = this.#undo ?? [];
     this.#undo = undefined;
-    let result = failure;
+    let result = answer === 'fault' ? failure : answer;
     for (const action of undo.reverse()) result = action(result);
-    this.complete(result);
+    if (answer === 'fault') this.signals.force({ signal: Signal.SIGSEGV, code: fromKernel });
+    this.complete(answer === 'fault' ? REGISTERS_SET : result);
   }
 
   // The end.

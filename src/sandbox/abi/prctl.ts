@@ -1,0 +1,85 @@
+// prctl(2), arch_prctl(2) and personality(2): operations and values (include/uapi/linux/prctl.h, asm/prctl.h,
+// linux/personality.h).
+
+export const Prctl = {
+  setPdeathsig: 1,
+  getPdeathsig: 2,
+  getDumpable: 3,
+  setDumpable: 4,
+  getKeepcaps: 7,
+  setKeepcaps: 8,
+  getTiming: 13,
+  setTiming: 14,
+  setName: 15,
+  getName: 16,
+  getSeccomp: 21,
+  setSeccomp: 22,
+  capbsetRead: 23,
+  capbsetDrop: 24,
+  getTsc: 25,
+  setTsc: 26,
+  getSecurebits: 27,
+  setSecurebits: 28,
+  setTimerslack: 29,
+  getTimerslack: 30,
+  mceKill: 33,
+  mceKillGet: 34,
+  setMm: 35,
+  setChildSubreaper: 36,
+  getChildSubreaper: 37,
+  setNoNewPrivs: 38,
+  getNoNewPrivs: 39,
+  getTidAddress: 40,
+  setThpDisable: 41,
+  getThpDisable: 42,
+  capAmbient: 47,
+  getSpeculationCtrl: 52,
+  setSpeculationCtrl: 53,
+  setIoFlusher: 57,
+  getIoFlusher: 58,
+  setMdwe: 65,
+  getMdwe: 66,
+  getAuxv: 0x4155_5856,
+  setVma: 0x5356_4d41,
+} as const;
+
+export const PrctlMm = {
+  startCode: 1,
+  endCode: 2,
+  startData: 3,
+  endData: 4,
+  startStack: 5,
+  startBrk: 6,
+  brk: 7,
+  argStart: 8,
+  argEnd: 9,
+  envStart: 10,
+  envEnd: 11,
+  auxv: 12,
+  exeFile: 13,
+  map: 14,
+  mapSize: 15,
+} as const;
+
+export const AmbientOperation = { isSet: 1, raise: 2, lower: 3, clearAll: 4 } as const;
+
+export const ArchPrctl = {
+  setGs: 0x1001,
+  setFs: 0x1002,
+  getFs: 0x1003,
+  getGs: 0x1004,
+  getCpuid: 0x1011,
+  setCpuid: 0x1012,
+} as const;
+
+export const Personality = {
+  uname26: 0x002_0000,
+  addrNoRandomize: 0x004_0000,
+  readImpliesExec: 0x040_0000,
+  mmapPageZero: 0x010_0000,
+  addrCompatLayout: 0x020_0000,
+  /** PER_CLEAR_ON_SETID: what a set-user-ID program does not inherit. */
+  clearOnSetid: 0x0040_0000 | 0x0004_0000 | 0x0010_0000 | 0x0020_0000,
+  linux32: 8,
+  kindMask: 0xff,
+} as const;
