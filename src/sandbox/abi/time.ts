@@ -58,13 +58,13 @@ export function writeDuration(memory: UserMemory, address: number, nanoseconds: 
   return writeTimespec(memory, address, sec, Math.round(nanoseconds - sec * second));
 }
 
-/** struct timeval: seconds and microseconds. Raw: microseconds may be out of range, seconds negative. */
+/** struct timeval: seconds and microseconds, not checked; whatever is negative is given as -1. */
 export function readTimeval(memory: UserMemory, address: number): { sec: number; usec: number } | number {
   const sec = memory.readU64(address);
   if (sec < 0) return -Errno.EFAULT;
   const usec = memory.readU64(address + 8);
   if (usec < 0) return -Errno.EFAULT;
-  return { sec: sec >= signBit ? sec - 2 * signBit : sec, usec: usec >= signBit ? usec - 2 * signBit : usec };
+  return { sec: sec >= signBit ? -1 : sec, usec: usec >= signBit ? -1 : usec };
 }
 
 /** Nanoseconds of a duration; huge ones simply never end. */

@@ -36,7 +36,8 @@ export class ProcessTimers {
     this.#process = process;
   }
 
-  #cpuAlarms(): CpuAlarms {
+  /** What waits for processor time of this process. */
+  get alarms(): CpuAlarms {
     this.#alarms ??= new CpuAlarms(this.#kernel, this.#process);
     return this.#alarms;
   }
@@ -44,7 +45,7 @@ export class ProcessTimers {
   interval(kind: IntervalTimerKind): RealIntervalTimer | CpuIntervalTimer {
     if (!this.#intervals) {
       const process = this.#process;
-      const alarms = this.#cpuAlarms();
+      const alarms = this.alarms;
       this.#intervals = [
         new RealIntervalTimer(this.#kernel, process, SIGALRM),
         new CpuIntervalTimer(process, alarms, SIGVTALRM, () => process.cpuTime().user),
@@ -57,7 +58,7 @@ export class ProcessTimers {
     return this.#intervals[kind];
   }
 
-  /** A new timer, disarmed; -EAGAIN beyond RLIMIT_SIGPENDING. value undefined: the timer's own id is the signal's value. */
+  /** A new timer, disarmed; -EAGAIN beyond RLIMIT_SIGPENDING. notification: may depend on the timer's id. */
   create(
     clock: WallClock | CpuClock,
     notification: TimerNotification | ((id: number) => TimerNotification),
@@ -68,7 +69,7 @@ export class ProcessTimers {
     const id = this.#nextId;
     this.#nextId = (id + 1) & 0x7fff_ffff;
     const notify = typeof notification === 'function' ? notification(id) : notification;
-    const timer = new PosixTimer(this.#kernel, this.#process, this.#cpuAlarms(), id, clock, notify);
+    const timer = new PosixTimer(this.#kernel, this.#process, this.alarms, id, clock, notify);
     this.#posix.set(id, timer);
     return timer;
   }
@@ -93,7 +94,7 @@ export class ProcessTimers {
   cpuLimitChanged(): void {
     const { soft, hard } = this.#process.limit(RLIMIT_CPU);
     if (soft === Infinity && hard === Infinity) {
-      if (this.#limitAlarm) this.#cpuAlarms().disarm(this.#limitAlarm);
+      if (this.#limitAlarm) this.alarms.disarm(this.#limitAlarm);
       this.#limitAlarm = undefined;
       return;
     }
@@ -111,7 +112,7 @@ export class ProcessTimers {
 
   #armLimit(alarm: CpuAlarm, hard: number): void {
     alarm.target = Math.min(this.#nextComplaint, hard) * 1e9;
-    if (alarm.target < Infinity) this.#cpuAlarms().arm(alarm);
+    if (alarm.target < Infinity) this.alarms.arm(alarm);
   }
 
   #overCpuLimit(): void {
