@@ -8,8 +8,8 @@ import type { Syscall } from '../../syscalls/contract.ts';
 import type { Task } from '../contract.ts';
 import { NamespaceFile, namespaceOf } from '../namespace/nsfs.ts';
 import { enterNamespace, unshare } from '../namespace/unshare.ts';
+import { mayAccess } from '../ptrace/access.ts';
 import { SystemIdentity } from '../system-identity.ts';
-import { mayAccess, PtraceAccess } from '../task/access.ts';
 import { enterOrder, PidFile } from '../task/pidfd.ts';
 import type { Thread } from '../task/thread.ts';
 
@@ -22,7 +22,7 @@ function enterProcess(thread: Thread, file: PidFile, flags: number): number {
   if (flags === 0 || (flags & ~known) !== 0) return -Errno.EINVAL;
   if (file.ended) return -Errno.ESRCH;
   const target = file.single ? file.thread : file.process.leader;
-  if (!mayAccess(thread, target, PtraceAccess.read)) return -Errno.EPERM;
+  if (mayAccess(thread, target) < 0) return -Errno.EPERM;
   const files: NamespaceFile[] = [];
   for (const [flag, kind] of enterOrder) {
     const entry = (flags & flag) !== 0 ? namespaceOf(target, kind) : undefined;

@@ -5,9 +5,9 @@ import { SignalCode } from '../../abi/signal.ts';
 import type { Arguments } from '../../platform/contract.ts';
 import type { Syscall } from '../../syscalls/contract.ts';
 import type { SignalInfo, Task } from '../contract.ts';
+import { mayAccess } from '../ptrace/access.ts';
 import { signalGroup, signalProcess, signalThread } from '../signal/permission.ts';
 import { readSiginfo } from '../signal/syscalls.ts';
-import { mayAccess, PtraceAccess } from '../task/access.ts';
 import { PidFile, PidfdFlag } from '../task/pidfd.ts';
 import type { Thread } from '../task/thread.ts';
 
@@ -73,7 +73,7 @@ function pidfdGetfd(task: Task, args: Arguments): number {
   if (!(file instanceof PidFile)) return -Errno.EBADF;
   if (file.reaped) return -Errno.ESRCH;
   const target = file.single ? file.thread : file.process.leader;
-  if (!mayAccess(thread, target, PtraceAccess.attach)) return -Errno.EPERM;
+  if (mayAccess(thread, target) < 0) return -Errno.EPERM;
   if (target.dead) return -Errno.ESRCH;
   const wanted = target.files.get(args.i32(1));
   if (!wanted) return -Errno.EBADF;
@@ -108,8 +108,7 @@ function kcmp(task: Task, args: Arguments): number {
   const first = pidNamespace.findTask(args.i32(0));
   const second = pidNamespace.findTask(args.i32(1));
   if (!first || !second) return -Errno.ESRCH;
-  if (!mayAccess(thread, first, PtraceAccess.read) || !mayAccess(thread, second, PtraceAccess.read))
-    return -Errno.EPERM;
+  if (mayAccess(thread, first) < 0 || mayAccess(thread, second) < 0) return -Errno.EPERM;
   const order = thread.kernel.part(ComparisonOrder);
   switch (args.i32(2)) {
     case KcmpType.file: {

@@ -95,8 +95,7 @@ function setExecutable(thread: Thread, fd: number): number {
   const { process } = thread;
   const old = process.executable?.inode;
   for (const vma of thread.mm.vmas()) if (old && vma.file?.inode === old) return -Errno.EBUSY;
-  process.executable?.unreference();
-  process.executable = file.acquire();
+  process.execute(file.acquire());
   return 0;
 }
 

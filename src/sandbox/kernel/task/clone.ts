@@ -294,8 +294,7 @@ function takeBack(child: Thread): void {
     return;
   }
   process.exitStatus = Signal.SIGKILL;
-  process.executable?.unreference();
-  process.executable = undefined;
+  process.execute(undefined);
   process.timers.release();
   process.signals.release();
   forgetProcess(process);

@@ -1,13 +1,14 @@
 // A container of the sandbox: the processes that descend from its first one and from what was executed into it. It is
 // frozen and killed as a whole, and whoever manages it learns of its processes' ends.
 
+import { Signal } from '../../abi/signal.ts';
 import { type Context, ContextEvent } from '../../platform/contract.ts';
 import type { SandboxKernel } from '../kernel.ts';
 import type { Thread } from './thread.ts';
 import type { ThreadGroup } from './thread-group.ts';
 
-/** SIGKILL from outside of the container. */
-const killSignal = { signal: 9, code: 0x80 } as const;
+/** SI_KERNEL: whoever sends from outside of the sandbox may reach the first process of a PID namespace as well. */
+const fromKernel = 0x80;
 
 export class Container {
   readonly name: string;
@@ -75,12 +76,13 @@ export class Container {
     if (context) this.kernel.later(() => this.kernel.handleAgain(context));
   }
 
-  /** Every process in it, as cgroup.kill does. */
+  /** Sends a signal to every process in it; SIGKILL reaches a frozen container too, as with cgroup.kill. */
+  signal(signal: number): void {
+    for (const process of [...this.processes]) process.sendSignal({ signal, code: fromKernel });
+  }
+
   kill(): void {
-    for (const process of [...this.processes]) {
-      process.sendSignal(killSignal);
-      for (const thread of process.tasks) this.release(thread);
-    }
+    this.signal(Signal.SIGKILL);
   }
 
   *threads(): IterableIterator<Thread> {

@@ -67,8 +67,7 @@ function endProcess(process: ThreadGroup): void {
   const { kernel, session } = process;
   kernel.processEnds(process);
   process.timers.release();
-  process.executable?.unreference();
-  process.executable = undefined;
+  process.execute(undefined);
   process.signals.release();
   if (session.leader === process) {
     session.terminal?.disassociate(session);
@@ -204,6 +203,8 @@ function tellParent(process: ThreadGroup): void {
   const parent = process.parent;
   process.exited.notify(Poll.in | Poll.hup);
   process.kernel.processEnded(process, status);
+  process.whenEnded?.(status);
+  process.whenEnded = undefined;
   if (!parent || parent.dead || (process.pidNamespace.dead && parent.init && parent.pidNamespace.dead)) {
     forgetProcess(process);
     return;

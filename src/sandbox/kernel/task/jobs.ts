@@ -10,7 +10,7 @@ export class LoginSession implements Session {
   terminal: ControllingTerminal | undefined;
   readonly groups = new Set<JobGroup>();
 
-  constructor(id: Pid, leader: ThreadGroup) {
+  constructor(id: Pid, leader?: ThreadGroup) {
     this.id = id;
     this.leader = leader;
     id.session = this;

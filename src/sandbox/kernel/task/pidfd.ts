@@ -7,8 +7,8 @@ import type { Stat } from '../../vfs/contract.ts';
 import { FileDescription } from '../../vfs/file-description.ts';
 import type { Credentials, Task } from '../contract.ts';
 import { NamespaceFile, type NamespaceKind, namespaceOf } from '../namespace/nsfs.ts';
+import { mayAccess } from '../ptrace/access.ts';
 import { Poll, type WaitQueue } from '../wait-queue.ts';
-import { mayAccess, PtraceAccess } from './access.ts';
 import type { PidTable } from './pid.ts';
 import type { Thread } from './thread.ts';
 import type { ThreadGroup } from './thread-group.ts';
@@ -125,7 +125,7 @@ export class PidFile extends FileDescription {
     if (!kind) return command > firstNamespaceIoctl && command <= 0xff0a ? -Errno.EOPNOTSUPP : -Errno.ENOTTY;
     if (argument !== 0) return -Errno.EINVAL;
     if (this.reaped) return -Errno.ESRCH;
-    if (!mayAccess(task as Thread, this.thread, PtraceAccess.read)) return -Errno.EACCES;
+    if (mayAccess(task as Thread, this.thread) < 0) return -Errno.EACCES;
     const entry = namespaceOf(this.thread, kind);
     if (!entry) return -Errno.ESRCH;
     const file = new NamespaceFile(this.process.kernel, entry);

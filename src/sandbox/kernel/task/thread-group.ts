@@ -77,6 +77,8 @@ export class ThreadGroup implements Process {
   readonly io = { readBytes: 0, writtenBytes: 0, reads: 0, writes: 0 };
   /** PR_SET_THP_DISABLE: kept by fork and exec; what pages the host takes is its own affair. */
   hugePagesDisabled = false;
+  /** Told of its end, once, with the wait status: whoever made it from outside of the sandbox. */
+  whenEnded: ((status: number) => void) | undefined;
   /** oom_score_adj. */
   oomScoreAdjust = 0;
   /** The thread that has the others end because it executes a new program. */
@@ -104,7 +106,7 @@ export class ThreadGroup implements Process {
     this.group = options.group;
     this.limits = options.limits;
     this.exitSignal = options.exitSignal;
-    this.executable = options.executable;
+    this.execute(options.executable);
     this.startTime = kernel.clock.monotonic();
     this.init = id.namespace.init === undefined && id.numbers[id.namespace.level] === 1;
     if (this.init) id.namespace.init = this;
@@ -173,6 +175,21 @@ export class ThreadGroup implements Process {
 
   sendSignal(info: SignalInfo): void {
     if (!this.dead) this.signals.send(info);
+  }
+
+  /**
+   * The file that it runs from now on (mm->exe_file), whose reference is taken over: nobody may write to it meanwhile.
+   * Undefined: none any more.
+   */
+  execute(file: FileDescription | undefined): void {
+    const former = this.executable;
+    const inode = file?.inode;
+    if (inode) inode.writers--;
+    this.executable = file;
+    if (!former) return;
+    const formerInode = former.inode;
+    if (formerInode) formerInode.writers++;
+    former.unreference();
   }
 
   /** Moves it to another process group (setpgid, setsid). */

@@ -42,10 +42,11 @@ export interface ThreadOptions {
   readonly kernel: SandboxKernel;
   readonly process: ThreadGroup;
   readonly id: Pid;
-  readonly context: Context;
+  /** Left out for a thread that is given its memory by `adopt` before it enters. */
+  readonly context?: Context;
+  readonly mm?: MemoryManager;
   readonly name: string;
   readonly credentials: TaskCredentials;
-  readonly mm: MemoryManager;
   readonly files: FdTable;
   readonly fs: FsContext;
   readonly uts: NamedUtsNamespace;
@@ -73,10 +74,10 @@ export class Thread implements Task, Waiter {
   readonly process: ThreadGroup;
   /** Another one after exec by a thread that was not the leader. */
   id: Pid;
-  context: Context;
+  context!: Context;
+  mm!: MemoryManager;
   name: string;
   credentials: TaskCredentials;
-  mm: MemoryManager;
   files: FdTable;
   fs: FsContext;
   uts: NamedUtsNamespace;
@@ -110,7 +111,7 @@ export class Thread implements Task, Waiter {
   /** personality(2). */
   personality = 0;
   /** CLOCK_MONOTONIC nanoseconds of its birth. */
-  readonly startTime: number;
+  startTime: number;
   /** It is on its way out (PF_EXITING): no signals, no waiting. */
   exiting = false;
   /** Ended; the wait status. It may still be in the tables, as a zombie. */
@@ -139,10 +140,10 @@ export class Thread implements Task, Waiter {
     this.kernel = kernel;
     this.process = options.process;
     this.id = options.id;
-    this.context = options.context;
+    if (options.context) this.context = options.context;
+    if (options.mm) this.mm = options.mm;
     this.name = options.name;
     this.credentials = options.credentials;
-    this.mm = options.mm;
     this.files = options.files;
     this.fs = options.fs;
     this.uts = options.uts;
@@ -232,6 +233,7 @@ export class Thread implements Task, Waiter {
       // Whoever gave a bad address finds nothing there; the call was answered long ago.
       if (birth.setTid !== 0) this.memory.writeU32(birth.setTid, this.visibleTid);
     }
+    this.answerInStub();
     this.kernel.parts.startProgram(this);
   }
 
@@ -241,28 +243,54 @@ export class Thread implements Task, Waiter {
    */
   leave(): void {
     const { process, mm, context } = this;
-    this.dropSemaphoreUndo();
-    this.files.release(this);
-    this.fs.release();
-    releaseNamespaces(this, this);
+    this.releaseShared();
     if (mm.users > 1) context.exit();
     mm.release();
-    const done = this.vforkDone;
-    this.vforkDone = undefined;
-    done?.();
+    this.#finishVfork();
     process.tasks.splice(process.tasks.indexOf(this), 1);
     process.container.taskEnded();
   }
 
+  /** All that is shared but memory. */
+  releaseShared(): void {
+    this.dropSemaphoreUndo();
+    this.files.release(this);
+    this.fs.release();
+    releaseNamespaces(this, this);
+  }
+
   // What it shares.
 
-  /** execve: goes on in another context; the former one is to be ended by the caller. */
-  replaceContext(context: Context): void {
-    this.#formerTime = this.cpuTime().user;
-    this.#cpuTime = 0;
-    this.context.owner = undefined;
+  /**
+   * execve: goes on with this memory, in this context. The former ones are let go: the host's thread ends, and the
+   * address space with its last user; a parent that waits in vfork goes on.
+   */
+  adopt(mm: MemoryManager, context: Context): void {
+    const { mm: formerMm, context: formerContext } = this as { mm?: MemoryManager; context?: Context };
+    if (formerMm && formerContext) {
+      this.#formerTime = this.cpuTime().user;
+      this.#cpuTime = 0;
+      formerContext.owner = undefined;
+      if (formerMm.users > 1) formerContext.exit();
+      formerMm.release();
+    }
+    this.mm = mm;
     this.context = context;
     context.owner = this;
+    this.#finishVfork();
+    this.answerInStub();
+  }
+
+  #finishVfork(): void {
+    const done = this.vforkDone;
+    this.vforkDone = undefined;
+    done?.();
+  }
+
+  /** Tells the stub what it may answer alone, unless a tracer or filter watches (then kernel/signal has told it). */
+  answerInStub(): void {
+    if (this.signals.work & Work.entry) return;
+    this.kernel.platform.stubAnswers(this.context, { pid: this.process.visiblePid, tid: this.visibleTid });
   }
 
   /** commit_creds: what depends on who the task is follows. */
