@@ -6,8 +6,7 @@ import { ClockId, durationOf, readTimespec } from '../../abi/time.ts';
 import type { Arguments } from '../../platform/contract.ts';
 import type { Syscall } from '../../syscalls/contract.ts';
 import type { Task } from '../contract.ts';
-import { mayAccess, PtraceAccess } from '../task/access.ts';
-import type { Thread } from '../task/thread.ts';
+import { mayAccess } from '../ptrace/access.ts';
 import { deadlineOf } from '../time/clocks.ts';
 import { anyBit } from './futexes.ts';
 import { lockPi, requeuePi, unlockPi, waitRequeuePi } from './pi.ts';
@@ -121,7 +120,8 @@ function getRobustList(task: Task, args: Arguments): number {
   const tid = args.i32(0);
   const target = tid === 0 ? task : task.process.pidNamespace.findTask(tid);
   if (!target) return -Errno.ESRCH;
-  if (!mayAccess(task as Thread, target as Thread, PtraceAccess.read)) return -Errno.EPERM;
+  const refused = mayAccess(task, target);
+  if (refused < 0) return refused;
   if (task.memory.writeU64(args.address(2), RobustListHead.size) < 0) return -Errno.EFAULT;
   return task.memory.writeU64(args.address(1), target.robustList) < 0 ? -Errno.EFAULT : 0;
 }

@@ -18,8 +18,10 @@ export class Scheduling {
   /** -20 … 19. */
   nice = 0;
   resetOnFork = false;
-  /** sched_runtime of the fair policies (a slice hint in nanoseconds); 0: none. */
-  slice = 0;
+  /** sched_attr's: of SCHED_DEADLINE; runtime also as a hint for the slice of the fair policies. Nanoseconds, 0: none. */
+  runtime = 0;
+  deadline = 0;
+  period = 0;
   /** I/O priority (ioprio_set); 0: none of its own. */
   ioPriority = 0;
   /** Bit i of affinity[i >> 5]: may run on processor i; undefined: on all. */
@@ -29,7 +31,9 @@ export class Scheduling {
   fork(): Scheduling {
     const copy = new Scheduling();
     copy.nice = this.nice;
-    copy.slice = this.slice;
+    copy.runtime = this.runtime;
+    copy.deadline = this.deadline;
+    copy.period = this.period;
     copy.ioPriority = this.ioPriority;
     copy.affinity = this.affinity?.slice();
     if (!this.resetOnFork) {
