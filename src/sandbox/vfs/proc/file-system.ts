@@ -7,7 +7,6 @@ import { SuperMagic } from '../../abi/file.ts';
 import { FileType } from '../../abi/open.ts';
 import type { Kernel, Task } from '../../kernel/contract.ts';
 import { SystemIdentity } from '../../kernel/system-identity.ts';
-import { mayAccess, PtraceAccess } from '../../kernel/task/access.ts';
 import type { PidTable } from '../../kernel/task/pid.ts';
 import type { Thread } from '../../kernel/task/thread.ts';
 import type { FileSystem, FileSystemType, StatFs } from '../contract.ts';
@@ -22,7 +21,7 @@ import {
   rootOwner,
 } from './inode.ts';
 import { ProcessDirectory } from './process-directory.ts';
-import { numberOf } from './process-files.ts';
+import { mayFollow, numberOf } from './process-files.ts';
 import { ProcRegistry } from './registry.ts';
 import { type Setting, settingsOf } from './settings.ts';
 import * as system from './system.ts';
@@ -116,8 +115,7 @@ export class ProcFileSystem implements FileSystem {
   /** has_pid_permissions: whether the reader may know at least so much of a process. */
   #permits(reader: Task, thread: Thread, least: number): boolean {
     const { hidePid, group } = this.#options;
-    const access = (): boolean =>
-      mayAccess(reader as Thread, thread, PtraceAccess.read | PtraceAccess.fsCredentials);
+    const access = (): boolean => mayFollow(reader, thread);
     if (hidePid === 4) return access();
     if (hidePid < least) return true;
     return (group !== 0 && reader.credentials.inGroup(group)) || access();

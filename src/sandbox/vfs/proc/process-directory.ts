@@ -12,7 +12,6 @@ import {
   namespaceText,
   openNamespace,
 } from '../../kernel/namespace/nsfs.ts';
-import { mayAccess, PtraceAccess } from '../../kernel/task/access.ts';
 import type { PidTable } from '../../kernel/task/pid.ts';
 import type { Thread } from '../../kernel/task/thread.ts';
 import type { MountNamespace, Path, Stat } from '../contract.ts';
@@ -88,9 +87,6 @@ interface Entry {
   make(subject: Subject): ProcInode;
 }
 
-const readAccess = PtraceAccess.read | PtraceAccess.fsCredentials;
-const attachAccess = PtraceAccess.attach | PtraceAccess.fsCredentials;
-
 const alive = (thread: Thread): boolean => !thread.exiting && !thread.dead;
 
 function text(
@@ -122,7 +118,7 @@ function text(
 
 /** For memory: judged when it is opened (mm_access). */
 const mayReadMemory = ({ thread }: Subject, opener: Task): number =>
-  mayAccess(opener as Thread, thread, readAccess) ? 0 : -Errno.EACCES;
+  mayFollow(opener, thread) ? 0 : -Errno.EACCES;
 
 /** A link to a place of the task's. */
 function link(name: string, place: (thread: Thread) => Path | number): Entry {
@@ -333,7 +329,7 @@ const entries: readonly Entry[] = [
     0o400,
     ({ thread }) => `${(thread.personality >>> 0).toString(16).padStart(8, '0')}\n`,
     {
-      mayOpen: ({ thread }, opener) => (mayAccess(opener as Thread, thread, attachAccess) ? 0 : -Errno.EPERM),
+      mayOpen: ({ thread }, opener) => (mayFollow(opener, thread) ? 0 : -Errno.EPERM),
     },
   ),
   text('limits', 0o444, ({ thread }) => status.limitsText((resource) => thread.process.limit(resource))),
@@ -348,11 +344,11 @@ const entries: readonly Entry[] = [
     },
   }),
   text('syscall', 0o400, ({ thread }) => (alive(thread) ? status.syscallText(thread) : ''), {
-    mayOpen: ({ thread }, opener) => (mayAccess(opener as Thread, thread, attachAccess) ? 0 : -Errno.EPERM),
+    mayOpen: ({ thread }, opener) => (mayFollow(opener, thread) ? 0 : -Errno.EPERM),
   }),
   text('cmdline', 0o444, ({ thread }) => commandLine(thread)),
   text('stat', 0o444, ({ thread, whole, namespace }, reader) =>
-    status.statText(thread, whole, mayAccess(reader as Thread, thread, readAccess), namespace),
+    status.statText(thread, whole, mayFollow(reader, thread), namespace),
   ),
   text('statm', 0o444, ({ thread }) => status.statmText(thread)),
   text('maps', 0o444, ({ thread }, reader) => mapsText(thread, reader), { mayOpen: mayReadMemory }),
@@ -413,7 +409,7 @@ const entries: readonly Entry[] = [
   text('loginuid', 0o644, () => '4294967295', { store: () => -Errno.EPERM }),
   text('sessionid', 0o444, () => '4294967295'),
   text('io', 0o400, ({ thread }, reader) =>
-    mayAccess(reader as Thread, thread, readAccess) ? status.ioText(thread.process) : -Errno.EACCES,
+    mayFollow(reader, thread) ? status.ioText(thread.process) : -Errno.EACCES,
   ),
   idMap('uid'),
   idMap('gid'),
@@ -472,7 +468,7 @@ class MemoryInode extends ProcInode {
 
   override open(task: Task, path: Path, flags: number) {
     const mm = status.memoryOf(this.#thread);
-    if (!mayAccess(task as Thread, this.#thread, attachAccess)) return -Errno.EACCES;
+    if (!mayFollow(task, this.#thread)) return -Errno.EACCES;
     return mm ? new MemoryFile(path, flags, this.#thread, mm) : -Errno.ESRCH;
   }
 }

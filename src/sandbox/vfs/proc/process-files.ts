@@ -3,7 +3,7 @@
 import { Errno } from '../../abi/errno.ts';
 import { FileType, OpenFlag } from '../../abi/open.ts';
 import type { Kernel, Task } from '../../kernel/contract.ts';
-import { mayAccess, PtraceAccess } from '../../kernel/task/access.ts';
+import { mayAccess } from '../../kernel/ptrace/access.ts';
 import type { Thread } from '../../kernel/task/thread.ts';
 import type { FileSystem, Mount, Path, Stat } from '../contract.ts';
 import { Dentry } from '../dentry.ts';
@@ -76,9 +76,9 @@ export function fileText(file: FileDescription, reader: Task): string {
   return file.path ? describePath(file.path, reader.fs.root) : file.describe();
 }
 
-/** proc_fd_access_allowed. */
+/** ptrace_may_access by the ids of file access (proc_fd_access_allowed). */
 export function mayFollow(reader: Task, thread: Thread): boolean {
-  return mayAccess(reader as Thread, thread, PtraceAccess.read | PtraceAccess.fsCredentials);
+  return mayAccess(reader, thread, 'filesystem') >= 0;
 }
 
 function fileOf(thread: Thread, fd: number): FileDescription | undefined {

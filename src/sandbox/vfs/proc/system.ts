@@ -25,7 +25,7 @@ interface TaskSums {
 }
 
 /** What all tasks of the sandbox have used and do. */
-function sumsOf(kernel: Kernel): TaskSums {
+export function sumsOf(kernel: Kernel): TaskSums {
   const sums = { user: 0, system: 0, resident: 0, switches: 0, running: 0, waiting: 0, threads: 0 };
   const memories = new Set<object>();
   for (const [, process] of kernel.rootPidNamespace.processes()) {
