@@ -220,6 +220,8 @@ describe('files', () => {
     const { client, path } = served;
     const root = rootOf(client);
     for (const name of ['a', 'b']) fs.writeFileSync(join(path, name), name);
+    assert.equal(client.rename(root, 'a', root, 'c', 0), 0);
+    assert.equal(client.rename(root, 'c', root, 'a', 0), 0);
     assert.equal(client.rename(root, 'a', root, 'b', 1), -Errno.EEXIST);
     assert.equal(client.rename(root, 'a', root, 'b', 2), 0);
     assert.equal(fs.readFileSync(join(path, 'a'), 'utf8'), 'b');
