@@ -147,6 +147,21 @@ test('PTRACE_SYSCALL stops before and after each call, whose number, arguments a
   assert.equal(box.call(tracee, 'getppid'), 42, 'untraced again');
 });
 
+test('registers that were changed before a call stay changed after it, traced or not', () => {
+  const pair = new Pair();
+  const { box, tracee } = pair;
+  pair.seize();
+  pair.interrupt();
+  pair.request(Request.SYSCALL);
+  box.call(tracee, 'getppid');
+  pair.request(Request.POKEUSER, Reg.rbx * 8, 0x77);
+  pair.request(Request.CONT);
+  assert.equal(box.context(tracee).result, undefined, 'all registers were given, not only a result');
+  assert.equal(box.rax(tracee), 42);
+  assert.equal(box.call(tracee, 'getppid'), 42);
+  assert.equal(box.context(tracee).result, 42, 'the next call is answered in the short way again');
+});
+
 test('number -1 skips a call, and PTRACE_SYSEMU every call', () => {
   const pair = new Pair();
   const { box, tracee } = pair;

@@ -45,10 +45,12 @@ export const Work = {
   event: 128,
   /** Whoever registered `beforeReturn` wants to be called (rseq). */
   notify: 256,
+  /** A tracer may have changed the registers: all of them count, not only the call's result. */
+  registers: 512,
   /** Any of these: enterSyscall must be asked. */
   entry: 8 | 16 | 64,
   /** Any of these: the fast way back is not open. */
-  exit: 1 | 2 | 4 | 8 | 16 | 32 | 128 | 256,
+  exit: 1 | 2 | 4 | 8 | 16 | 32 | 128 | 256 | 512,
 } as const;
 
 /** struct kernel_sigaction. handler: 0 SIG_DFL, 1 SIG_IGN, else an address. */

@@ -43,6 +43,7 @@ export function leaveKernel(state: TaskSignalState): void {
 function resumeProgram(state: TaskSignalState): void {
   const { context } = state.task;
   if (state.work & Work.notify) notify(state);
+  state.clearWork(Work.registers);
   if (state.work & Work.singleStep) context.step();
   else context.resumeRegisters();
 }

@@ -12,7 +12,7 @@ import type { FdTable, FsContext, MountNamespace } from '../../vfs/contract.ts';
 import { BLOCKED } from '../contract.ts';
 import { TaskCredentials } from '../credentials/credentials.ts';
 import { Futexes } from '../futex/futexes.ts';
-import { IpcNamespace } from '../ipc/ipc-namespace.ts';
+import type { IpcNamespace } from '../ipc/ipc-namespace.ts';
 import { SandboxKernel } from '../kernel.ts';
 import { CgroupNamespace } from '../namespace/cgroup.ts';
 import { NamedUtsNamespace } from '../namespace/uts.ts';
@@ -67,7 +67,7 @@ export class Sandbox {
         signals,
         unconfined: noSeccomp,
         trace: createTrace,
-        ipc: (owner) => new IpcNamespace(this.kernel, owner),
+        ipc: () => shared<IpcNamespace>(),
         network: () => -22,
         copyMounts: () => -22,
         completeSyscall,
@@ -111,7 +111,7 @@ export class Sandbox {
         files: shared<FdTable>(),
         fs: shared<FsContext>(),
         uts: new NamedUtsNamespace('host', '', kernel.rootUserNamespace),
-        ipc: new IpcNamespace(kernel, kernel.rootUserNamespace),
+        ipc: shared<IpcNamespace>(),
         mounts: shared<MountNamespace>(),
         network: shared<NetworkNamespace>(),
         cgroup: new CgroupNamespace(kernel.rootUserNamespace),

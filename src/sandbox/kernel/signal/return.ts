@@ -67,6 +67,7 @@ function filter(state: TaskSignalState, proceed: Proceed, traced: boolean): void
   const go = (changed: boolean): void => {
     const { context } = task;
     const number = changed ? currentNumber(state) : context.number;
+    if (changed) state.setWork(Work.registers);
     // A tracer skips a call by making its number -1; the result is what it put into rax.
     if (number < 0) leaveSyscall(state);
     else proceed(task, number, changed ? new RegisterArguments(context.registers()) : context.args);
