@@ -44,7 +44,10 @@ export interface ProcessOptions {
   readonly personality?: number;
   readonly oomScoreAdjust?: number;
   readonly scheduling?: Scheduling;
-  /** Called before the program's credentials and memory are decided: seccomp of the container. */
+  /**
+   * Called before the program is looked up (`path` is read after it) and its credentials and memory are decided: mounts,
+   * seccomp of the container. What it throws ends the attempt.
+   */
   prepare?(thread: Thread): void;
   /** The wait status of its end, once. */
   ended?(status: number): void;
@@ -98,7 +101,12 @@ export function createProcess(kernel: SandboxKernel, options: ProcessOptions): T
   process.leader = thread;
   thread.noNewPrivileges = options.noNewPrivileges ?? false;
   thread.personality = options.personality ?? 0;
-  options.prepare?.(thread);
+  try {
+    options.prepare?.(thread);
+  } catch (error) {
+    abandon(thread);
+    throw error;
+  }
   const target = {
     dirfd: At.cwd,
     path: options.path,

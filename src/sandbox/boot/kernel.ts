@@ -1,0 +1,90 @@
+// Puts a kernel together out of its parts: the system-call table, clocks, timers, file-system types, devices, signals,
+// network. What a sandbox has is decided here and nowhere else.
+
+import type { Host } from '../host/contract.ts';
+import type { KernelLog } from '../kernel/contract.ts';
+import { Futexes } from '../kernel/futex/futexes.ts';
+import { futexSyscalls } from '../kernel/futex/syscalls.ts';
+import { SandboxKernel } from '../kernel/kernel.ts';
+import { ptraceSyscalls } from '../kernel/ptrace/syscalls.ts';
+import { seccompSyscalls } from '../kernel/seccomp/syscalls.ts';
+import { signalSyscalls } from '../kernel/signal/syscalls.ts';
+import { taskSyscalls } from '../kernel/syscalls.ts';
+import { standardParts } from '../kernel/task/standard-parts.ts';
+import { KernelClock } from '../kernel/time/kernel-clock.ts';
+import { timeSyscalls } from '../kernel/time/syscalls.ts';
+import { TimerQueue } from '../kernel/time/timer-queue.ts';
+import { EmptyNetwork } from '../net/empty.ts';
+import type { Platform } from '../platform/contract.ts';
+import { Dispatcher } from '../syscalls/dispatch.ts';
+import { SyscallTable } from '../syscalls/table.ts';
+import { eventSyscalls } from '../vfs/event/syscalls.ts';
+import { pipeSyscalls } from '../vfs/pipe/syscalls.ts';
+import { procType } from '../vfs/proc/file-system.ts';
+import { tmpfsType } from '../vfs/tmpfs/file-system.ts';
+import { registerTerminals } from '../vfs/tty/register.ts';
+import { Vfs } from '../vfs/vfs.ts';
+
+/** Every system call that the sandbox has. */
+export function allSyscalls(): SyscallTable {
+  return new SyscallTable([
+    taskSyscalls,
+    futexSyscalls,
+    ptraceSyscalls,
+    seccompSyscalls,
+    signalSyscalls,
+    timeSyscalls,
+    eventSyscalls,
+    pipeSyscalls,
+  ]);
+}
+
+export interface KernelSettings {
+  readonly host: Host;
+  readonly platform: Platform;
+  readonly log: KernelLog;
+  readonly cpus: number;
+  readonly memoryTotal: number;
+  readonly taskLimit: number;
+}
+
+/** A kernel and its loop. */
+export interface AssembledKernel {
+  readonly kernel: SandboxKernel;
+  readonly dispatcher: Dispatcher;
+  /** Handles events until `ended` gives true. */
+  run(ended: () => boolean): void;
+}
+
+export function assembleKernel(settings: KernelSettings): AssembledKernel {
+  const { host, platform } = settings;
+  const dispatcher = new Dispatcher(allSyscalls());
+  const timers = new TimerQueue();
+  const kernel: SandboxKernel = new SandboxKernel({
+    ...settings,
+    clock: new KernelClock(host),
+    timers,
+    futexes: new Futexes(),
+    parts: standardParts(
+      () => kernel,
+      (owner) => new EmptyNetwork(owner),
+    ),
+    handle: (context) => dispatcher.handle(context),
+  });
+  const vfs = kernel.part(Vfs);
+  vfs.registerType(procType);
+  vfs.registerType(tmpfsType);
+  registerTerminals(kernel);
+  return {
+    kernel,
+    dispatcher,
+    run(ended) {
+      while (!ended()) {
+        if (kernel.busy) kernel.runRetries();
+        if (timers.next <= host.monotonic()) timers.run(host.monotonic());
+        const context = platform.wait(kernel.busy ? 0 : timers.next);
+        if (context) dispatcher.handle(context);
+      }
+    },
+  };
+}
