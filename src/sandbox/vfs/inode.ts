@@ -92,6 +92,10 @@ export abstract class Inode {
    * asks far away may ask for all of them at once.
    */
   prefetch(_names: readonly string[]): void {}
+  /** Whether prefetch does anything. */
+  get prefetches(): boolean {
+    return false;
+  }
   /** Whether a cached lookup of this name (inode undefined: a negative one) may be used without asking again. */
   revalidate(_name: string, _inode: Inode | undefined, _task: Task): boolean {
     return true;

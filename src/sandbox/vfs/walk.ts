@@ -168,6 +168,8 @@ export class Walk {
         at = 0;
         length = name.length;
       } else {
+        if (kind === Last.name && directory.prefetches && !this.dentry.children?.has(component))
+          directory.prefetch(namesAlong(name, at));
         at = next;
       }
       const step = kind === Last.name ? this.#enter(component, true, directory) : this.#dots(kind);
@@ -329,6 +331,16 @@ export class Walk {
     if ((this.#directoryMode & 0o1002) !== 0o1002) return 0;
     return this.#directoryUid === link.uid ? 0 : -Errno.EACCES;
   }
+}
+
+/** The components of a path from `start` on that are walked one below the other: up to "." or "..". */
+function namesAlong(path: string, start: number): string[] {
+  const names: string[] = [];
+  for (const name of path.slice(start).split('/')) {
+    if (name === '.' || name === '..') break;
+    if (name !== '') names.push(name);
+  }
+  return names;
 }
 
 /** The place that a path names, relative to dirfd (AT_FDCWD or a descriptor); or a negative errno. */

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Errno } from '../../abi/errno.ts';
+import { At } from '../../abi/file.ts';
 import { FileType, OpenFlag } from '../../abi/open.ts';
 import { RootFlags } from '../../gofer/protocol.ts';
 import type { FileDescription } from '../file-description.ts';
+import { FileSystemContext } from '../fs-context.ts';
 import type { Inode } from '../inode.ts';
 import { PipeEnd } from '../pipe/pipe-end.ts';
 import { FakeGofer } from '../testing/fake-gofer.ts';
 import { FakeTask, fakeCredentials, fakePath } from '../testing/fake-task.ts';
+import { Vfs } from '../vfs.ts';
+import { resolvePath } from '../walk.ts';
 import { GoferFileSystem } from './file-system.ts';
 import type { GoferInode } from './inode.ts';
 
@@ -178,6 +182,20 @@ test('a lookup ahead asks once for a whole path and for what is missing in it', 
   found(lib.lookup('nothing', task.task));
 });
 
+test('walking a path that is not known yet is one message, and none the second time', () => {
+  const { task, gofer, fileSystem } = mounted();
+  gofer.put('usr/lib/python/os.py', '');
+  const namespace = task.task.kernel.part(Vfs).namespace(fileSystem, 'none');
+  const walker = Object.assign(task, { fs: new FileSystemContext(namespace.root) }).task;
+  for (const path of ['/usr/lib/python/os.py', '/usr/lib/python/os.py']) {
+    const place = resolvePath(walker, At.cwd, path, 0);
+    assert(typeof place !== 'number');
+    assert.equal(place.dentry.name, 'os.py');
+  }
+  assert.equal(resolvePath(walker, At.cwd, '/usr/lib/perl/x', 0), -Errno.ENOENT);
+  assert.deepEqual(gofer.calls, ['walk usr/lib/python/os.py', 'walk perl/x']);
+});
+
 test('special files are the sandbox’s own', () => {
   const { task, gofer, root } = mounted();
   const fifo = found(root.create('fifo', FileType.fifo | 0o644, 0, fakeCredentials()));
@@ -197,7 +215,7 @@ test('new files inherit the group of a set-group-ID directory', () => {
   root.setAttributes({ mode: 0o2775, gid: 50 }, fakeCredentials());
   const owner = fakeCredentials(1000);
   const file = found(root.create('f', FileType.regular | 0o2755, 0, owner));
-  assert.deepEqual([file.uid, file.gid, file.mode], [1000, 50, 0o100755]);
+  assert.deepEqual([file.uid, file.gid, file.mode], [1000, 50, 0o102755]);
   const directory = found(root.makeDirectory('d', 0o755, owner));
   assert.deepEqual([directory.gid, directory.mode], [50, 0o042755]);
 });

@@ -2,7 +2,6 @@
 // descriptors (one to read, one to read and write). Special files are only names and attributes here: FIFOs, devices and
 // sockets are the sandbox's own.
 
-import { Capability } from '../../abi/capability.ts';
 import { Errno } from '../../abi/errno.ts';
 import { Access, ModeBit, Rename } from '../../abi/file.ts';
 import { deviceMajor, deviceMinor, FileType, OpenFlag } from '../../abi/open.ts';
@@ -14,6 +13,7 @@ import type { Path, Stat } from '../contract.ts';
 import { openSpecial } from '../dev/special.ts';
 import type { FileDescription } from '../file-description.ts';
 import { type AttributeChange, Inode } from '../inode.ts';
+import { newInodeOwner } from '../permission.ts';
 import { Fifo } from '../pipe/fifo.ts';
 import { type DirectoryListing, GoferDirectory } from './directory.ts';
 import { GoferFile } from './file.ts';
@@ -294,8 +294,12 @@ export class GoferInode extends Inode {
     return inode;
   }
 
+  override get prefetches(): boolean {
+    return this.fileSystem.exclusive;
+  }
+
   override prefetch(names: readonly string[]): void {
-    if (this.fileSystem.exclusive) this.fileSystem.lookAhead(this, names);
+    this.fileSystem.lookAhead(this, names);
   }
 
   override revalidate(name: string, inode: Inode | undefined, _task: Task): boolean {
@@ -307,20 +311,10 @@ export class GoferInode extends Inode {
     return false;
   }
 
-  /** The owner and mode of a new file here (inode_init_owner). */
+  /** The owner and mode of a new file here. */
   #ownership(mode: number, owner: Credentials): Ownership {
-    const inherits = (this.mode & ModeBit.setGid) !== 0;
-    const gid = inherits ? this.gid : owner.fsgid;
-    let bits = mode & ModeBit.all;
-    if (inherits && (mode & FileType.mask) === FileType.directory) bits |= ModeBit.setGid;
-    else if (
-      inherits &&
-      (bits & (ModeBit.setGid | ModeBit.groupExecute)) === (ModeBit.setGid | ModeBit.groupExecute) &&
-      !owner.inGroup(gid) &&
-      !owner.hasIn(this.fileSystem.kernel.rootUserNamespace, Capability.fsetid)
-    )
-      bits &= ~ModeBit.setGid;
-    return { mode: bits, uid: owner.fsuid, gid };
+    const { uid, gid, mode: bits } = newInodeOwner(this, mode, owner);
+    return { mode: bits & ModeBit.all, uid, gid };
   }
 
   /** Names in this directory changed. */
