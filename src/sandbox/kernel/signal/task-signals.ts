@@ -306,6 +306,8 @@ export class TaskSignalState implements TaskSignals {
 
   letGo(): void {
     if (!this.held) return;
+    // A stopped thread was chosen for no signal that came meanwhile: it looks for itself.
+    if (this.held === 'stop') this.work |= Work.signal;
     this.held = undefined;
     this.task.kernel.later(() => this.#goOn());
   }

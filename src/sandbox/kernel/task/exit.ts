@@ -79,8 +79,11 @@ function endProcess(process: ThreadGroup): void {
   if (parent) hangUpIfOrphaned(process.group, process, parent);
 }
 
-/** A stopped group that loses its last link to a parent in the same session gets SIGHUP and SIGCONT. */
-function hangUpIfOrphaned(group: JobGroup, leaving: ThreadGroup, parent: ThreadGroup): void {
+/**
+ * A stopped group that loses its last link to a parent in the same session gets SIGHUP and SIGCONT. leaving: a member
+ * that ends; undefined: `parent` has ended.
+ */
+function hangUpIfOrphaned(group: JobGroup, leaving: ThreadGroup | undefined, parent: ThreadGroup): void {
   if (parent.group === group || parent.session !== group.session) return;
   if (!group.orphanedWithout(leaving) || !group.hasStopped) return;
   group.sendSignal({ signal: Signal.SIGHUP, code: fromKernel });
@@ -142,7 +145,7 @@ function reparentChildren(thread: Thread): void {
     if (reaper?.process === process) continue;
     child.exitSignal = Signal.SIGCHLD;
     if (child.dead && !child.leader.trace.tracer) tellParent(child);
-    hangUpIfOrphaned(child.group, child, process);
+    hangUpIfOrphaned(child.group, undefined, process);
   }
 }
 

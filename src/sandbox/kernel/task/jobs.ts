@@ -69,10 +69,8 @@ export class JobGroup implements ProcessGroup {
   orphanedWithout(leaving: ThreadGroup | undefined): boolean {
     for (const member of this.#members) {
       if (member === leaving || member.dead) continue;
-      const parent = member.parent;
-      // A namespace's init is nobody's job control, wherever it was started from.
-      if (!parent || parent.init) continue;
-      if (parent.group !== this && parent.session === this.session) return false;
+      const { parent } = member;
+      if (parent && parent.group !== this && parent.session === this.session) return false;
     }
     return true;
   }

@@ -329,7 +329,7 @@ export class Thread implements Task, Waiter {
   }
 
   dropSemaphoreUndo(): void {
-    this.semaphoreUndo?.release(this.process.pid);
+    this.semaphoreUndo?.release(this.process);
     this.semaphoreUndo = undefined;
   }
 
