@@ -299,7 +299,8 @@ export class GoferInode extends Inode {
   }
 
   override prefetch(names: readonly string[]): void {
-    this.fileSystem.lookAhead(this, names);
+    // The walk goes on along what was asked for at its beginning.
+    if (this.fileSystem.takeAhead(this, names[0] ?? '') === undefined) this.fileSystem.lookAhead(this, names);
   }
 
   override revalidate(name: string, inode: Inode | undefined, _task: Task): boolean {
