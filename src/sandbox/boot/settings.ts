@@ -1,6 +1,6 @@
 // What whoever starts a Sentry tells it (JSON in its argument), and the numbers of the descriptors that it finds.
 
-import { SentryFd as LaunchedFd } from '../jail/start.ts';
+import { SentryFd as LaunchedFd } from '../jail/descriptors.ts';
 
 export interface SentrySettings {
   readonly platform: 'systrap' | 'ptrace';

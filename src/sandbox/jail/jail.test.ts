@@ -18,8 +18,9 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { loadRawCalls, RawHost } from '../testing/raw-calls.ts';
+import { SentryFd } from './descriptors.ts';
 import { sharedLibraries } from './shared-libraries.ts';
-import { SentryFd, type SentryOptions, singleNamespace, startBlankSentry } from './start.ts';
+import { type SentryOptions, singleNamespace, startBlankSentry } from './start.ts';
 
 const tree = fileURLToPath(new URL('../../..', import.meta.url));
 const source = join(tree, 'src/sandbox');

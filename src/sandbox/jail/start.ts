@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { RootFlags } from '../gofer/protocol.ts';
+import { SentryFd } from './descriptors.ts';
 import type { JailFile } from './shared-libraries.ts';
 
 /** One range of a user namespace: `count` ids from `inside` there are those from `outside` here. */
@@ -71,18 +72,6 @@ export interface SentryOptions extends JailOptions {
   /** The Sentry stays in the caller's network namespace (--network=host). */
   readonly hostNetwork?: boolean;
 }
-
-/** The numbers under which a Sentry finds its descriptors. */
-export const SentryFd = {
-  /** SentryOptions.descriptors. */
-  first: 4,
-  /** The zygote's socket, its doorbell (eventfd) and the state page (memory file), see native/stub/zygote.c. */
-  zygote: 200,
-  doorbell: 201,
-  state: 202,
-  /** For sealJail. */
-  handshake: 203,
-} as const;
 
 export interface Started {
   /** As the caller's pid namespace sees it; it is 1 in its own. */
