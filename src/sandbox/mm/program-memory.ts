@@ -107,6 +107,11 @@ export class ProgramMemory implements MemoryManager {
     return length <= this.kernel.memoryTotal;
   }
 
+  /** READ_IMPLIES_EXEC, which exec clears. */
+  #readExecutes(task: Task): boolean {
+    return (task.personality & Personality.readImpliesExec) !== 0 && this.loading === undefined;
+  }
+
   // Mapping.
 
   map(task: Task, request: MapRequest): number {
@@ -116,8 +121,7 @@ export class ProgramMemory implements MemoryManager {
     const file = request.file;
     const noExec = file?.path !== undefined && (file.path.mount.flags & MountFlag.noExec) !== 0;
     let protection = request.protection & (Prot.read | Prot.write | Prot.exec);
-    if (protection & Prot.read && task.personality & Personality.readImpliesExec && !noExec)
-      protection |= Prot.exec;
+    if (protection & Prot.read && this.#readExecutes(task) && !noExec) protection |= Prot.exec;
     const length = alignUp(request.length);
     if (length === 0) return -Errno.ENOMEM;
     if (request.offset + length > 2 ** 63) return -Errno.EOVERFLOW;
