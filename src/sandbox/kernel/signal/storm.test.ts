@@ -44,8 +44,14 @@ function check(box: Sandbox, threads: readonly Thread[]): void {
       continue;
     }
     const state = signalsOf(thread);
-    const ways = [box.runs(thread), thread.blocked && !state.held, state.held !== undefined].filter(Boolean).length;
-    assert.equal(ways, 1, `${thread.tid} runs, waits or is held: ${thread.state} ${state.held} ${thread.context.event}`);
+    const ways = [box.runs(thread), thread.blocked && !state.held, state.held !== undefined].filter(
+      Boolean,
+    ).length;
+    assert.equal(
+      ways,
+      1,
+      `${thread.tid} runs, waits or is held: ${thread.state} ${state.held} ${thread.context.event}`,
+    );
     assert.ok(!state.goingOn, 'nothing is half done');
     const { tracer } = thread.trace;
     if (tracer) assert.ok(tracer.trace.tracees.has(thread) && !signalsOf(tracer).ended);
@@ -121,16 +127,15 @@ function storm(seed: number): void {
       case 5:
         if (threads.length < 12 && !thread.signals.pending && thread.trace.tracer === undefined)
           threads.push(
-            random(2)
-              ? box.clone(thread)
-              : box.clone(thread, Clone.vm | Clone.sighand | Clone.thread, 0),
+            random(2) ? box.clone(thread) : box.clone(thread, Clone.vm | Clone.sighand | Clone.thread, 0),
           );
         break;
       case 6:
         pick(threads).sendSignal({ signal: pick(signals), code: 0x80 });
         break;
       default: {
-        const target = traceOf(thread).tracees.size > 0 && random(4) ? pick([...thread.trace.tracees]) : pick(threads);
+        const target =
+          traceOf(thread).tracees.size > 0 && random(4) ? pick([...thread.trace.tracees]) : pick(threads);
         const data = random(3) ? 0 : pick(signals);
         box.call(thread, 'ptrace', pick(requests), target.tid, 0, data);
       }
