@@ -167,137 +167,142 @@ export class FilterProgram {
     return true;
   }
 
-  /** data: struct seccomp_data as 16 words. The value is unsigned. */
+  /**
+   * data: struct seccomp_data as 16 words. The value is unsigned. The codes are written out because only a switch over
+   * literals becomes a jump table.
+   */
   run(data: Uint32Array): Verdict {
     const code = this.#code;
+    const jt = this.#jt;
+    const jf = this.#jf;
     const operands = this.#k;
     const scratch = this.#scratch;
     let a = 0;
     let x = 0;
     let variable = false;
     for (let pc = 0; ; pc++) {
-      const k = operands[pc] ?? 0;
+      const k = operands[pc]!;
       switch (code[pc]) {
-        case Bpf.LD_W_ABS:
+        case 0x20: // LD_W_ABS
           if (k >= seccompVariableFrom) variable = true;
           a = data[k / 4] ?? 0;
           break;
-        case Bpf.LD_W_LEN:
+        case 0x80: // LD_W_LEN
           a = seccompDataSize;
           break;
-        case Bpf.LDX_W_LEN:
+        case 0x81: // LDX_W_LEN
           x = seccompDataSize;
           break;
-        case Bpf.LD_IMM:
+        case 0x00: // LD_IMM
           a = k;
           break;
-        case Bpf.LDX_IMM:
+        case 0x01: // LDX_IMM
           x = k;
           break;
-        case Bpf.LD_MEM:
+        case 0x60: // LD_MEM
           a = scratch[k] ?? 0;
           break;
-        case Bpf.LDX_MEM:
+        case 0x61: // LDX_MEM
           x = scratch[k] ?? 0;
           break;
-        case Bpf.ST:
+        case 0x02: // ST
           scratch[k] = a;
           break;
-        case Bpf.STX:
+        case 0x03: // STX
           scratch[k] = x;
           break;
-        case Bpf.ADD_K:
+        case 0x04: // ADD_K
           a = (a + k) >>> 0;
           break;
-        case Bpf.ADD_X:
+        case 0x0c: // ADD_X
           a = (a + x) >>> 0;
           break;
-        case Bpf.SUB_K:
+        case 0x14: // SUB_K
           a = (a - k) >>> 0;
           break;
-        case Bpf.SUB_X:
+        case 0x1c: // SUB_X
           a = (a - x) >>> 0;
           break;
-        case Bpf.MUL_K:
+        case 0x24: // MUL_K
           a = Math.imul(a, k) >>> 0;
           break;
-        case Bpf.MUL_X:
+        case 0x2c: // MUL_X
           a = Math.imul(a, x) >>> 0;
           break;
-        case Bpf.DIV_K:
+        case 0x34: // DIV_K
           a = Math.floor(a / k);
           break;
-        case Bpf.DIV_X:
+        case 0x3c: // DIV_X
           if (x === 0) return { value: 0, variable };
           a = Math.floor(a / x);
           break;
-        case Bpf.OR_K:
+        case 0x44: // OR_K
           a = (a | k) >>> 0;
           break;
-        case Bpf.OR_X:
+        case 0x4c: // OR_X
           a = (a | x) >>> 0;
           break;
-        case Bpf.AND_K:
+        case 0x54: // AND_K
           a = (a & k) >>> 0;
           break;
-        case Bpf.AND_X:
+        case 0x5c: // AND_X
           a = (a & x) >>> 0;
           break;
-        case Bpf.XOR_K:
+        case 0xa4: // XOR_K
           a = (a ^ k) >>> 0;
           break;
-        case Bpf.XOR_X:
+        case 0xac: // XOR_X
           a = (a ^ x) >>> 0;
           break;
-        case Bpf.LSH_K:
+        case 0x64: // LSH_K
           a = (a << k) >>> 0;
           break;
-        case Bpf.LSH_X:
+        case 0x6c: // LSH_X
           a = (a << x) >>> 0;
           break;
-        case Bpf.RSH_K:
+        case 0x74: // RSH_K
           a >>>= k;
           break;
-        case Bpf.RSH_X:
+        case 0x7c: // RSH_X
           a >>>= x;
           break;
-        case Bpf.NEG:
+        case 0x84: // NEG
           a = -a >>> 0;
           break;
-        case Bpf.JA:
+        case 0x05: // JA
           pc += k;
           break;
-        case Bpf.JEQ_K:
-          pc += (a === k ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x15: // JEQ_K
+          pc += (a === k ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JEQ_X:
-          pc += (a === x ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x1d: // JEQ_X
+          pc += (a === x ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JGT_K:
-          pc += (a > k ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x25: // JGT_K
+          pc += (a > k ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JGT_X:
-          pc += (a > x ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x2d: // JGT_X
+          pc += (a > x ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JGE_K:
-          pc += (a >= k ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x35: // JGE_K
+          pc += (a >= k ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JGE_X:
-          pc += (a >= x ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x3d: // JGE_X
+          pc += (a >= x ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JSET_K:
-          pc += ((a & k) !== 0 ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x45: // JSET_K
+          pc += ((a & k) !== 0 ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.JSET_X:
-          pc += ((a & x) !== 0 ? this.#jt[pc] : this.#jf[pc]) ?? 0;
+        case 0x4d: // JSET_X
+          pc += ((a & x) !== 0 ? jt[pc] : jf[pc])!;
           break;
-        case Bpf.TAX:
+        case 0x07: // TAX
           x = a;
           break;
-        case Bpf.TXA:
+        case 0x87: // TXA
           a = x;
           break;
-        case Bpf.RET_A:
+        case 0x16: // RET_A
           return { value: a, variable };
         default:
           // RET_K: decode let nothing else through.
