@@ -127,6 +127,8 @@ export class PidTable implements PidNamespace {
 
   forget(number: number, pid: Pid): void {
     if (this.#pids.get(number) === pid) this.#pids.delete(number);
+    // Its first process never came to be: the next one is the first.
+    if (this.#pids.size === 0 && !this.init && !this.dead) this.#last = 0;
   }
 
   find(number: number): Pid | undefined {

@@ -97,6 +97,8 @@ export class TestSandbox {
     this.container = new Container(this.kernel, 'test');
     this.#root = new TmpfsFileSystem(this.kernel);
     this.mounts = this.kernel.part(Vfs).namespace(this.#root, 'tmpfs');
+    // Whoever makes a sandbox holds its first namespace.
+    this.kernel.namespaceUsers.hold(this.mounts);
     this.put('program', tinyProgram(), 0o755);
   }
 
@@ -106,7 +108,6 @@ export class TestSandbox {
     const owner = TaskCredentials.of(this.kernel.rootUserNamespace, uid, gid, []);
     const inode = root.create(name, 0o100000 | mode, 0, owner);
     if (typeof inode === 'number') throw new Error(`cannot make ${name}: ${inode}`);
-    inode.setAttributes({ uid, gid, mode }, TaskCredentials.root(this.kernel.rootUserNamespace));
     const path = { mount: this.mounts.rootMount, dentry: this.mounts.root.dentry };
     const place = {
       mount: path.mount,
@@ -115,10 +116,12 @@ export class TestSandbox {
     const file = inode.open(undefined as never, place, 2);
     if (typeof file === 'number') throw new Error(`cannot open ${name}: ${file}`);
     const bytes = typeof content === 'string' ? Buffer.from(content, 'latin1') : content;
-    const limitless = { process: { limit: () => ({ soft: Infinity, hard: Infinity }) } };
+    const credentials = TaskCredentials.root(this.kernel.rootUserNamespace);
+    const limitless = { credentials, process: { limit: () => ({ soft: Infinity, hard: Infinity }) } };
     const written = file.write(limitless as never, new BufferIo(this.host, bytes), 0);
     if (written !== bytes.length) throw new Error(`cannot write ${name}: ${written}`);
     file.unreference();
+    inode.setAttributes({ uid, gid, mode }, credentials);
     return inode;
   }
 
