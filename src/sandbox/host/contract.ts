@@ -76,7 +76,7 @@ export interface Host {
   accept(fd: HostFd): HostFd | number;
 
   /** poll(2) without waiting: which of these events hold now (err and hup always count). */
-  poll(fd: HostFd, events: Readiness): Readiness;
+  readiness(fd: HostFd, events: Readiness): Readiness;
   /** Calls `ready(events)` from inside Platform.wait whenever the descriptor is ready (level-triggered). */
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number;
   random(target: Uint8Array): void;

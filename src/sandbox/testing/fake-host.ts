@@ -20,8 +20,8 @@ export class FakeHost implements Host {
   now = 1_000_000_000;
   wall = { sec: 1_700_000_000, nsec: 0 };
   readonly files = new Map<HostFd, FakeFile>();
-  /** What poll() says of descriptors that are not ready for everything. */
-  readonly readiness = new Map<HostFd, Readiness>();
+  /** What readiness() says of descriptors that are not ready for everything. */
+  readonly ready = new Map<HostFd, Readiness>();
   readonly #watches = new Map<HostFd, Set<{ events: Readiness; ready: (events: Readiness) => void }>>();
   #nextFd = 100;
   #nextIno = 1;
@@ -206,9 +206,9 @@ export class FakeHost implements Host {
     return count;
   }
 
-  poll(fd: HostFd, events: Readiness): Readiness {
+  readiness(fd: HostFd, events: Readiness): Readiness {
     if (!this.files.has(fd)) return 0x20;
-    return (this.readiness.get(fd) ?? 0x5) & (events | 0x18);
+    return (this.ready.get(fd) ?? 0x5) & (events | 0x18);
   }
 
   /** Connections that accept() gives, by listening descriptor. */

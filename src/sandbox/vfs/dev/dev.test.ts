@@ -130,7 +130,7 @@ test('waiters on a host pipe are told once for each change, and nothing is watch
   const waiter = { notify: () => told++ };
   host.fire(fd, Poll.in);
   assert.equal(told, 0);
-  host.readiness.set(fd, 0);
+  host.ready.set(fd, 0);
   queue.add(waiter, Poll.in);
   host.fire(fd, Poll.out);
   assert.equal(told, 0);

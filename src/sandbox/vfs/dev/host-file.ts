@@ -262,7 +262,7 @@ export class HostFile extends FileDescription {
   override readiness(events: number): number {
     if (this.#seekable) return events & (Poll.in | Poll.out | Poll.rdnorm | Poll.wrnorm);
     const asked = events & watched;
-    const ready = this.#host.poll(this.fd, asked) & (asked | Poll.err | Poll.hup);
+    const ready = this.#host.readiness(this.fd, asked) & (asked | Poll.err | Poll.hup);
     if ((ready & (Poll.err | Poll.hup)) === 0) this.#queue.arm(asked & ~ready);
     const normal = (ready & Poll.in ? Poll.rdnorm : 0) | (ready & Poll.out ? Poll.wrnorm : 0);
     return ready | (normal & events);
