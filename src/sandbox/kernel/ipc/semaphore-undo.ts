@@ -1,10 +1,12 @@
 // What SEM_UNDO is to take back when a task ends (struct sem_undo_list): for each semaphore set an adjustment of each
 // semaphore. Shared by tasks made with CLONE_SYSVSEM; the last one to leave carries it out.
 
+import type { Process } from '../contract.ts';
+
 /** The set's side: gives the adjustments back to the semaphores. */
 export interface AdjustableSemaphores {
-  /** Adds the adjustments to the values (within 0 … SEMVMX) and lets waiters try again. pid: who ended. */
-  adjust(adjustments: Int16Array, pid: number): void;
+  /** Adds the adjustments to the values (within 0 … SEMVMX) and lets waiters try again. process: who ended. */
+  adjust(adjustments: Int16Array, process: Process): void;
 }
 
 export class SemaphoreUndo {
@@ -36,9 +38,9 @@ export class SemaphoreUndo {
   }
 
   /** A task stops using it: it ended, or called unshare(CLONE_SYSVSEM). */
-  release(pid: number): void {
+  release(process: Process): void {
     if (--this.#users > 0) return;
-    for (const [set, adjustments] of this.#adjustments) set.adjust(adjustments, pid);
+    for (const [set, adjustments] of this.#adjustments) set.adjust(adjustments, process);
     this.#adjustments.clear();
   }
 }
