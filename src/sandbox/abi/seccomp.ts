@@ -102,3 +102,23 @@ export const Bpf = {
   TAX: 0x07,
   TXA: 0x87,
 } as const;
+
+/** ioctl(2) on a listener. ID_VALID had the wrong direction at first, and both are known. */
+export const SeccompIoctl = {
+  RECV: 0xc050_2100,
+  SEND: 0xc018_2101,
+  ID_VALID: 0x4008_2102,
+  ID_VALID_WRONG: 0x8008_2102,
+  ADDFD: 0x4018_2103,
+} as const;
+
+/** SECCOMP_USER_NOTIF_FLAG_CONTINUE: the call runs after all. */
+export const notificationContinue = 1;
+export const SECCOMP_ADDFD_FLAG_SETFD = 1;
+export const SECCOMP_ADDFD_FLAG_SEND = 2;
+
+/** struct seccomp_notif, seccomp_notif_resp, seccomp_notif_addfd, seccomp_notif_sizes. */
+export const NotificationLayout = { size: 80, id: 0, pid: 8, flags: 12, data: 16 } as const;
+export const ResponseLayout = { size: 24, id: 0, value: 8, error: 16, flags: 20 } as const;
+export const AddFdLayout = { size: 24, id: 0, flags: 8, source: 12, target: 16, targetFlags: 20 } as const;
+export const NotificationSizesLayout = { size: 6, notification: 0, response: 2, data: 4 } as const;

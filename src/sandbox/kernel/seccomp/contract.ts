@@ -14,4 +14,6 @@ export interface Seccomp {
    * registers again. Called only while Work.seccomp is set.
    */
   judge(task: Task, number: number, then: (allowed: boolean, changed: boolean) => void): void;
+  /** A thread under it has ended and left its process: listeners look whether it was the last. */
+  threadEnded(): void;
 }

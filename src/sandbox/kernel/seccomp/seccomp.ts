@@ -10,6 +10,7 @@ import type { Task } from '../contract.ts';
 import { signalsOf } from '../signal/task-signals.ts';
 import type { FilterProgram } from './bpf.ts';
 import type { Seccomp } from './contract.ts';
+import type { SeccompListener } from './listener.ts';
 
 type Then = (allowed: boolean, changed: boolean) => void;
 
@@ -18,6 +19,7 @@ export const noSeccomp: Seccomp = {
   mode: 0,
   filters: 0,
   judge: (_task, _number, then) => then(true, false),
+  threadEnded: () => undefined,
 };
 
 const strictCalls = new Set<number>([
@@ -39,6 +41,7 @@ export const strictSeccomp: Seccomp = {
     task.exit(Signal.SIGKILL);
     then(false, false);
   },
+  threadEnded: () => undefined,
 };
 
 const argumentRegisters = [Reg.rdi, Reg.rsi, Reg.rdx, Reg.r10, Reg.r8, Reg.r9] as const;
@@ -56,10 +59,14 @@ export class FilterChain implements Seccomp {
   readonly mode = 2;
   readonly filters: number;
   readonly previous: FilterChain | undefined;
+  /** Where calls go that this filter answers with USER_NOTIF. */
+  listener: SeccompListener | undefined;
   readonly #program: FilterProgram;
   /** Verdicts of the whole chain that hold whatever the arguments are; else `unknown`. */
   readonly #known = new Float64Array(cachedCalls).fill(unknown);
   readonly #data = new Uint32Array(16);
+  /** The filter whose word counted in the last run. */
+  #match: FilterChain | undefined;
 
   constructor(program: FilterProgram, previous: FilterChain | undefined) {
     this.#program = program;
@@ -80,10 +87,19 @@ export class FilterChain implements Seccomp {
     return false;
   }
 
-  /** What all filters together say about the call in the task's registers: SECCOMP_RET_* with data. */
-  verdict(task: Task, number: number): number {
-    const known = number >= 0 && number < cachedCalls ? (this.#known[number] ?? unknown) : unknown;
-    if (known !== unknown) return known;
+  /** A listener that is open, in this chain: there can be only one. */
+  hasListener(): boolean {
+    for (let at: FilterChain | undefined = this; at; at = at.previous)
+      if (at.listener && !at.listener.detached) return true;
+    return false;
+  }
+
+  threadEnded(): void {
+    for (let at: FilterChain | undefined = this; at; at = at.previous) at.listener?.threadEnded();
+  }
+
+  /** struct seccomp_data of the call that the registers hold. */
+  #describe(task: Task, number: number): Uint32Array {
     const registers = task.context.registers();
     const data = this.#data;
     const put = (index: number, value: bigint): void => {
@@ -95,13 +111,27 @@ export class FilterChain implements Seccomp {
     put(2, registers[Reg.rip] ?? 0n);
     for (const [index, register] of argumentRegisters.entries())
       put(4 + index * 2, registers[register] ?? 0n);
+    return data;
+  }
+
+  /** What all filters together say about the call in the task's registers: SECCOMP_RET_* with data. */
+  verdict(task: Task, number: number): number {
+    const known = number >= 0 && number < cachedCalls ? (this.#known[number] ?? unknown) : unknown;
+    if (known !== unknown) return known;
+    const data = this.#describe(task, number);
     let result: number = SeccompAction.ALLOW;
     let variable = false;
+    let match: FilterChain | undefined;
     for (let at: FilterChain | undefined = this; at; at = at.previous) {
       const one = at.#program.run(data);
       variable ||= one.variable;
-      if (precedence(one.value) < precedence(result)) result = one.value;
+      if (precedence(one.value) < precedence(result)) {
+        result = one.value;
+        match = at;
+      }
     }
+    this.#match = match;
+    if ((result & SECCOMP_RET_ACTION_FULL) >>> 0 === SeccompAction.USER_NOTIF) return result;
     if (!variable && number >= 0 && number < cachedCalls) this.#known[number] = result;
     return result;
   }
@@ -134,9 +164,7 @@ export class FilterChain implements Seccomp {
         this.#trace(task, data, traced, then);
         return;
       case SeccompAction.USER_NOTIF:
-        // No filter has a listener: the flag that makes one is refused.
-        answer(task, -Errno.ENOSYS);
-        then(false, traced);
+        this.#ask(task, number, traced, then);
         return;
       case SeccompAction.KILL_THREAD:
         if (signalsOf(task).process.threads.length > 1) {
@@ -149,6 +177,26 @@ export class FilterChain implements Seccomp {
       default:
         kill(task, number, data, traced, then);
     }
+  }
+
+  /** Hands the call to the filter's listener. */
+  #ask(task: Task, number: number, traced: boolean, then: Then): void {
+    const listener = this.#match?.listener;
+    if (!listener || listener.detached) {
+      answer(task, -Errno.ENOSYS);
+      then(false, traced);
+      return;
+    }
+    const data = new Uint8Array(this.#describe(task, number).slice().buffer);
+    listener.ask(task, data, (reply) => {
+      if (reply.kind === 'continue') {
+        then(true, traced);
+        return;
+      }
+      const result = reply.kind === 'result' ? reply.value : BigInt(-Errno.ERESTARTSYS);
+      task.context.registers()[Reg.rax] = BigInt.asUintN(64, result);
+      then(false, traced);
+    });
   }
 
   /** Asks the tracer, and then the filters again about what it made of the call. */

@@ -7,17 +7,22 @@ import {
   FilterInstructionLayout,
   FilterProgramLayout,
   maximumInstructions,
+  NotificationLayout,
+  NotificationSizesLayout,
+  ResponseLayout,
   SeccompAction,
   SeccompFlag,
   SeccompOperation,
+  seccompDataSize,
 } from '../../abi/seccomp.ts';
 import type { Arguments } from '../../platform/contract.ts';
 import type { Syscall } from '../../syscalls/contract.ts';
-import type { Task } from '../contract.ts';
+import type { Kernel, Task } from '../contract.ts';
 import { Work } from '../signal/contract.ts';
 import { signalsOf } from '../signal/task-signals.ts';
 import { FilterProgram } from './bpf.ts';
 import type { Seccomp } from './contract.ts';
+import { SeccompListener } from './listener.ts';
 import { FilterChain, strictSeccomp } from './seccomp.ts';
 
 const availableActions = new Set<number>([
@@ -25,6 +30,7 @@ const availableActions = new Set<number>([
   SeccompAction.KILL_THREAD,
   SeccompAction.TRAP,
   SeccompAction.ERRNO,
+  SeccompAction.USER_NOTIF,
   SeccompAction.TRACE,
   SeccompAction.LOG,
   SeccompAction.ALLOW,
@@ -51,9 +57,20 @@ function seccomp(task: Task, args: Arguments): number {
       if (action < 0) return -Errno.EFAULT;
       return availableActions.has(action) ? 0 : -Errno.EOPNOTSUPP;
     }
+    case SeccompOperation.GET_NOTIF_SIZES:
+      return flags !== 0 ? -Errno.EINVAL : notificationSizes(task, address);
     default:
       return -Errno.EINVAL;
   }
+}
+
+function notificationSizes(task: Task, address: number): number {
+  const sizes = new Uint8Array(NotificationSizesLayout.size);
+  const view = new DataView(sizes.buffer);
+  view.setUint16(NotificationSizesLayout.notification, NotificationLayout.size, true);
+  view.setUint16(NotificationSizesLayout.response, ResponseLayout.size, true);
+  view.setUint16(NotificationSizesLayout.data, seccompDataSize, true);
+  return task.memory.write(address, sizes, 0, sizes.length) < 0 ? -Errno.EFAULT : 0;
 }
 
 function assign(task: Task, state: Seccomp): void {
@@ -82,16 +99,19 @@ function readProgram(task: Task, address: number): FilterProgram | number {
   return FilterProgram.decode(bytes);
 }
 
-/** 0, a negative errno, or with TSYNC the number of a thread that cannot follow. */
+/** 0, a listener's descriptor, a negative errno, or with TSYNC the number of a thread that cannot follow. */
 function setFilter(task: Task, flags: number, address: number): number {
   if (flags & ~allSeccompFlags) return -Errno.EINVAL;
-  // As a kernel without user notification answers.
-  if (flags & (SeccompFlag.NEW_LISTENER | SeccompFlag.WAIT_KILLABLE_RECV)) return -Errno.EINVAL;
+  const listens = (flags & SeccompFlag.NEW_LISTENER) !== 0;
+  // Both give a number: of a descriptor, or of a thread that cannot follow.
+  if (flags & SeccompFlag.TSYNC && listens && !(flags & SeccompFlag.TSYNC_ESRCH)) return -Errno.EINVAL;
+  if (flags & SeccompFlag.WAIT_KILLABLE_RECV && !listens) return -Errno.EINVAL;
   const program = readProgram(task, address);
   if (typeof program === 'number') return program;
   const former = task.seccomp;
   if (former.mode === 1) return -Errno.EINVAL;
   const previous = former instanceof FilterChain ? former : undefined;
+  if (listens && previous?.hasListener()) return -Errno.EBUSY;
   const room = FilterChain.roomFor(program.length, previous);
   if (room < 0) return room;
   const others =
@@ -103,20 +123,38 @@ function setFilter(task: Task, flags: number, address: number): number {
     return other.tidIn(task.process.pidNamespace) || -Errno.ESRCH;
   }
   const chain = new FilterChain(program, previous);
+  let result = 0;
+  if (listens) {
+    const listener = new SeccompListener(task.kernel, (flags & SeccompFlag.WAIT_KILLABLE_RECV) !== 0);
+    result = task.files.install(task, listener, true);
+    if (result < 0) {
+      listener.unreference();
+      return result;
+    }
+    listener.inUse = () => used(task.kernel, chain);
+    chain.listener = listener;
+  }
   assign(task, chain);
   for (const { task: other } of others) {
     if (task.noNewPrivileges) other.noNewPrivileges = true;
     assign(other, chain);
   }
-  return 0;
+  return result;
+}
+
+/** Whether a living thread is under this filter. */
+function used(kernel: Kernel, chain: FilterChain): boolean {
+  for (const [, process] of kernel.rootPidNamespace.processes())
+    for (const { seccomp: state } of process.tasks)
+      if (state instanceof FilterChain && chain.isAncestorOf(state)) return true;
+  return false;
 }
 
 export const seccompSyscalls: readonly Syscall[] = [
   {
     name: 'seccomp',
     signature: 'operation:uint flags:flags.seccomp args:address',
-    support: 'partial',
-    note: 'no user notification: NEW_LISTENER and GET_NOTIF_SIZES fail with EINVAL',
+    support: 'full',
     handler: seccomp,
   },
 ];

@@ -54,8 +54,11 @@ export function signalsOf(task: Task): TaskSignalState {
   return signals;
 }
 
-/** 'stop': job control (TASK_STOPPED); 'trace': for a tracer (TASK_TRACED). */
-export type Hold = 'stop' | 'trace';
+/**
+ * 'stop': job control (TASK_STOPPED); 'trace': for a tracer (TASK_TRACED); 'answer': until a seccomp listener answers or
+ * a signal comes, 'answer-killable': until it answers or SIGKILL comes.
+ */
+export type Hold = 'stop' | 'trace' | 'answer' | 'answer-killable';
 
 export class TaskSignalState implements TaskSignals {
   readonly task: Task;
@@ -191,6 +194,11 @@ export class TaskSignalState implements TaskSignals {
     return (this.work & Work.kill) !== 0 || this.recalculate();
   }
 
+  /** Whether a wait of this kind must end now (signal_pending_state). */
+  interrupts(killableOnly: boolean): boolean {
+    return killableOnly ? this.killed : this.pending;
+  }
+
   get killed(): boolean {
     return (
       (this.work & Work.kill) !== 0 ||
@@ -203,7 +211,7 @@ export class TaskSignalState implements TaskSignals {
   wants(signal: number): boolean {
     if (this.ended || contains(this.#mask, signal)) return false;
     if (signal === Signal.SIGKILL) return true;
-    if (this.held) return false;
+    if (this.held && this.held !== 'answer') return false;
     return (this.work & Work.signal) === 0 || this.task.context.event === 0;
   }
 
@@ -277,7 +285,7 @@ export class TaskSignalState implements TaskSignals {
     }
     this.work |= Work.signal;
     if (this.held) {
-      if (!fatal) return;
+      if (!fatal && this.held !== 'answer') return;
       this.letGo();
     }
     this.task.interruptBlocking(fatal);
@@ -390,6 +398,7 @@ export class TaskSignalState implements TaskSignals {
     if (index >= 0) process.threads.splice(index, 1);
     this.#retarget(fullSet);
     this.queue.discard(fullSet);
+    this.task.seccomp.threadEnded();
     if (this.jobControl & JobControl.stopPending && this.participate() && process.threads.length > 0)
       process.notifyParent(SignalCode.CLD_STOPPED);
   }
