@@ -7,6 +7,7 @@ import { OpenFlag } from '../abi/open.ts';
 import type { HostFd } from '../host/contract.ts';
 import type { Task } from '../kernel/contract.ts';
 import { Poll, type WaitQueue } from '../kernel/wait-queue.ts';
+import type { AsyncOwner } from './async.ts';
 import type { Path, Stat, StatFs } from './contract.ts';
 import type { Inode } from './inode.ts';
 import type { Io } from './io.ts';
@@ -36,6 +37,8 @@ export abstract class FileDescription {
   #observers: Set<ReleaseObserver> | undefined;
   /** It counts in Inode.writers (set by the core's open). */
   countedWriter = false;
+  /** Whom O_ASYNC tells. */
+  asyncOwner: AsyncOwner | undefined;
   /** F_SETOWN, F_SETSIG: kept by the owner of fcntl. */
   owner: { readonly type: number; readonly id: number; readonly signal: number } | undefined;
 
@@ -60,6 +63,7 @@ export abstract class FileDescription {
     if (path && (this.flags & OpenFlag.path) === 0)
       notifyPath(path, this.writable ? Event.closeWrite : Event.closeNoWrite);
     inode?.locks?.releaseDescription(this);
+    this.asyncOwner?.listen(false);
     for (const observer of this.#observers ?? []) observer.fileReleased();
     this.release();
     if (inode && this.countedWriter) inode.writers--;
@@ -188,8 +192,11 @@ export abstract class FileDescription {
     return -Errno.EOPNOTSUPP;
   }
 
-  /** fsync(2), fdatasync(2). May block the call: then it returns BLOCKED as a handler does. */
-  sync(_task: Task, _dataOnly: boolean): number {
+  /**
+   * fsync(2), fdatasync(2). May block the call: then it returns BLOCKED as a handler does, and the call's later result
+   * is `result` if all went well (a write that is to be synchronous gives its count).
+   */
+  sync(_task: Task, _dataOnly: boolean, _result = 0): number {
     return -Errno.EINVAL;
   }
 

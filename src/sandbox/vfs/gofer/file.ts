@@ -69,11 +69,6 @@ export class GoferFile extends FileDescription {
       const end = append && !this.#inode.fileSystem.exclusive ? this.#inode.currentSize() : at + count;
       this.position = end < 0 ? at + count : end;
     }
-    if (this.flags & OpenFlag.dataSync) {
-      const full = (this.flags & OpenFlag.sync) === OpenFlag.sync;
-      const result = this.#inode.fileSystem.host.fsync(this.#fd, !full);
-      if (result < 0) return result;
-    }
     return count;
   }
 
@@ -122,20 +117,21 @@ export class GoferFile extends FileDescription {
   }
 
   /** On a thread of the host's, so that the kernel goes on meanwhile. */
-  override sync(task: Task, dataOnly: boolean): number {
+  override sync(task: Task, dataOnly: boolean, result = 0): number {
     if (this.#inode.fileSystem.readOnly) return 0;
     const queue = new WaitQueue();
     let outcome: number | undefined;
     this.acquire();
-    this.#inode.fileSystem.host.fsyncLater(this.#fd, dataOnly, (result) => {
-      outcome = result;
+    this.#inode.fileSystem.host.fsyncLater(this.#fd, dataOnly, (done) => {
+      outcome = done;
       queue.notify(Poll.in);
       this.unreference();
     });
-    if (outcome !== undefined) return outcome;
+    const answer = (): number | undefined => (outcome === 0 ? result : outcome);
+    if (outcome !== undefined) return answer() ?? 0;
     return task.block({
       on: [{ queue, events: Poll.in }],
-      retry: () => outcome ?? BLOCKED,
+      retry: () => answer() ?? BLOCKED,
       killableOnly: true,
     });
   }

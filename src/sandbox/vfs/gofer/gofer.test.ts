@@ -236,11 +236,11 @@ test('fsync goes on without the kernel, and its file stays open meanwhile', () =
   task.kernel.host.fsyncLater = (_fd, _dataOnly, done) => {
     finish = done;
   };
-  assert.equal(open.sync(task.task, false), -0x1_0000);
+  assert.equal(open.sync(task.task, false, 77), -0x1_0000);
   open.unreference();
   assert.equal(open.references, 1);
   assert.equal(task.blocked?.retry(), -0x1_0000);
   finish?.(0);
-  assert.equal(task.blocked?.retry(), 0);
+  assert.equal(task.blocked?.retry(), 77);
   assert.equal(open.references, 0);
 });

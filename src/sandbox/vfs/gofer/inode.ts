@@ -202,7 +202,8 @@ export class GoferInode extends Inode {
   #donated(flags: number): HostFd | number {
     const { client, descriptors } = this.fileSystem;
     const fd = client.open(this.#node, flags);
-    if (fd !== -Errno.EMFILE && fd !== -Errno.ENFILE) return fd;
+    // EIO: the descriptor was lost on its way, because there was no room for it here.
+    if (fd !== -Errno.EMFILE && fd !== -Errno.ENFILE && (fd !== -Errno.EIO || client.gone)) return fd;
     return descriptors.drain() ? client.open(this.#node, flags) : fd;
   }
 
