@@ -110,8 +110,7 @@ export interface SignalInfo {
   readonly overrun?: number;
   /**
    * Called once when the signal leaves the queue, delivered or discarded; its result is si_overrun (POSIX timers).
-   * Negative: the timer was set anew or deleted meanwhile, and the signal is dropped. A signal that has this is queued
-   * even if its number is pending already.
+   * A signal that has this is queued even if its number is pending already.
    */
   readonly dequeued?: () => number;
   /** SIGIO/SIGPOLL: si_band, si_fd. SIGSYS: system call, architecture (in errno: the filter's data). */

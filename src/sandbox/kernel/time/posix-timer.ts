@@ -43,7 +43,7 @@ export class PosixTimer {
   #timer: Timer | undefined;
   /** Its signal is queued. */
   #signalled = false;
-  /** Goes up when it is set or deleted: signals from before are stale. */
+  /** Goes up when it is set or deleted. */
   #generation = 0;
   #overrun = 0;
 
@@ -162,7 +162,8 @@ export class PosixTimer {
 
   /** The signal goes to the program: counts what was missed, and sets a periodic timer for its next expiry. */
   #dequeued(generation: number): number {
-    if (generation !== this.#generation) return -1;
+    // A signal from before timer_settime or timer_delete is delivered, and the timer knows nothing of it any more.
+    if (generation !== this.#generation) return 0;
     this.#signalled = false;
     if (this.#interval === 0) {
       this.#expiry = -1;

@@ -1,4 +1,4 @@
-// nanosleep(2), clock_nanosleep(2) and restart_syscall(2).
+// nanosleep(2) and clock_nanosleep(2).
 
 import { Errno } from '../../abi/errno.ts';
 import { durationOf, readTimespec, type TimeValue, timerAbsolute, writeDuration } from '../../abi/time.ts';
@@ -98,11 +98,4 @@ export function clockNanosleep(task: Task, args: Arguments): number {
   }
   if (absolute) return sleepToTime(task, clock, time);
   return sleepUntil(task, task.kernel.clock.monotonic() + durationOf(time), left);
-}
-
-/** Only the kernel itself makes this call, with what an interrupted one left behind. */
-export function restartSyscall(task: Task): number {
-  const { restart } = task;
-  task.restart = undefined;
-  return restart ? restart() : -Errno.EINTR;
 }

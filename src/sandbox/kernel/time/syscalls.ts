@@ -11,7 +11,7 @@ import {
   settimeofday,
   time,
 } from './clock-syscalls.ts';
-import { clockNanosleep, nanosleep, restartSyscall } from './sleep.ts';
+import { clockNanosleep, nanosleep } from './sleep.ts';
 import {
   alarm,
   getitimer,
@@ -64,7 +64,6 @@ export const timeSyscalls: readonly Syscall[] = [
     support: 'full',
     handler: clockNanosleep,
   },
-  { name: 'restart_syscall', signature: '', support: 'full', handler: restartSyscall },
   { name: 'getitimer', signature: 'which:int current:address', support: 'full', handler: getitimer },
   { name: 'setitimer', signature: 'which:int new:address old:address', support: 'full', handler: setitimer },
   { name: 'alarm', signature: 'seconds:uint', support: 'full', handler: alarm },
