@@ -349,10 +349,16 @@ export const SyscallNumber = {
   pidfd_open: 434,
   clone3: 435,
   close_range: 436,
+  openat2: 437,
   pidfd_getfd: 438,
   faccessat2: 439,
+  process_madvise: 440,
   epoll_pwait2: 441,
+  process_mrelease: 448,
   futex_waitv: 449,
+  set_mempolicy_home_node: 450,
+  fchmodat2: 452,
+  mseal: 462,
 } as const;
 
 /** Number to name; undefined where Linux has none. */

@@ -204,6 +204,16 @@ export interface AddressSpace {
   advise(through: Context, address: number, length: number, advice: number): number;
   /** msync(2). */
   sync(through: Context, address: number, length: number, flags: number): number;
+  /**
+   * membarrier(2) with this command (GLOBAL, PRIVATE_EXPEDITED or PRIVATE_EXPEDITED_SYNC_CORE) on the threads of the
+   * address space, done when it returns: 0 or a negative errno. Left out by a platform that cannot.
+   */
+  barrier?(through: Context, command: number): number;
+  /**
+   * mincore(2): which pages of a mapped range are present, a byte for each in `vector`, bit 0. 0 or a negative errno.
+   * Left out by a platform that cannot tell.
+   */
+  resident?(through: Context, address: number, length: number, vector: Uint8Array): number;
   /** Ends all its contexts and frees it; no events come from it any more. */
   destroy(): void;
 }

@@ -53,6 +53,9 @@ export const flagSets: Readonly<Record<string, Names>> = {
     MAP_PRIVATE: 2,
     MAP_SHARED: 1,
   }),
+  msync: octal({ MS_SYNC: 4, MS_INVALIDATE: 2, MS_ASYNC: 1 }),
+  mlockall: octal({ MCL_ONFAULT: 4, MCL_FUTURE: 2, MCL_CURRENT: 1 }),
+  mlock: octal({ MLOCK_ONFAULT: 1 }),
   mremap: octal({ MREMAP_DONTUNMAP: 4, MREMAP_FIXED: 2, MREMAP_MAYMOVE: 1 }),
   at: octal({
     AT_RECURSIVE: 0x8000,
@@ -162,7 +165,36 @@ const futexOperations =
     ' ',
   );
 
+const madviseNames: Readonly<Record<number, string>> = {
+  0: 'MADV_NORMAL',
+  1: 'MADV_RANDOM',
+  2: 'MADV_SEQUENTIAL',
+  3: 'MADV_WILLNEED',
+  4: 'MADV_DONTNEED',
+  8: 'MADV_FREE',
+  9: 'MADV_REMOVE',
+  10: 'MADV_DONTFORK',
+  11: 'MADV_DOFORK',
+  12: 'MADV_MERGEABLE',
+  13: 'MADV_UNMERGEABLE',
+  14: 'MADV_HUGEPAGE',
+  15: 'MADV_NOHUGEPAGE',
+  16: 'MADV_DONTDUMP',
+  17: 'MADV_DODUMP',
+  18: 'MADV_WIPEONFORK',
+  19: 'MADV_KEEPONFORK',
+  20: 'MADV_COLD',
+  21: 'MADV_PAGEOUT',
+  22: 'MADV_POPULATE_READ',
+  23: 'MADV_POPULATE_WRITE',
+  24: 'MADV_DONTNEED_LOCKED',
+  25: 'MADV_COLLAPSE',
+  102: 'MADV_GUARD_INSTALL',
+  103: 'MADV_GUARD_REMOVE',
+};
+
 export const enumerations: Readonly<Record<string, (value: number) => string>> = {
+  madvise: (value) => madviseNames[value] ?? String(value),
   whence: (value) => ['SEEK_SET', 'SEEK_CUR', 'SEEK_END', 'SEEK_DATA', 'SEEK_HOLE'][value] ?? String(value),
   sigmask: (value) => ['SIG_BLOCK', 'SIG_UNBLOCK', 'SIG_SETMASK'][value] ?? String(value),
   clock: (value) =>
