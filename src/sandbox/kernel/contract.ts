@@ -259,6 +259,8 @@ export interface ControllingTerminal {
   readonly device: number;
   /** The session leader ended, or TIOCNOTTY. */
   disassociate(session: Session): void;
+  /** The line is lost, or vhangup(2). */
+  hangUp(): void;
 }
 
 export interface Timer {

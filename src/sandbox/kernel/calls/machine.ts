@@ -79,6 +79,13 @@ function rseq(task: Task, args: Arguments): number {
   return context.rseq(args.address(0), args.u32(1), args.i32(2), args.u32(3));
 }
 
+/** The controlling terminal hangs up, as when its line is lost. */
+function vhangup(task: Task): number {
+  if (!task.credentials.hasIn(task.kernel.rootUserNamespace, Capability.sysTtyConfig)) return -Errno.EPERM;
+  task.process.session.terminal?.hangUp();
+  return 0;
+}
+
 /** Whoever has the capability in the sandbox finds that the kernel was built without the facility. */
 function without(name: SyscallName, signature: string, capability: number): Syscall {
   return {
@@ -153,6 +160,7 @@ export const machineSyscalls: readonly Syscall[] = [
     support: 'full',
     handler: reboot,
   },
+  { name: 'vhangup', signature: '', support: 'full', handler: vhangup },
   without('kexec_load', 'entry:address segments:long list:address flags:hex', Capability.sysBoot),
   without('kexec_file_load', 'kernel:fd initrd:fd length:size line:address flags:hex', Capability.sysBoot),
   without('init_module', 'image:address length:size parameters:address', Capability.sysModule),

@@ -110,6 +110,84 @@ describe('fork and wait', () => {
   });
 });
 
+describe('a fork that the host refuses', () => {
+  it('is taken back as if it had never been, and the parent gets the errno', () => {
+    const sandbox = new TestSandbox();
+    const init = sandbox.process();
+    const context = sandbox.context(init);
+    context.syscall(57);
+    sandbox.kernel.handle(context);
+    const child = sandbox.child(init, 2);
+    // The child's context never stops; the parent's does, once more.
+    sandbox.platform.stopped.length = 0;
+    context.event = 5;
+    context.failure = -Errno.ENOMEM;
+    sandbox.kernel.handle(context);
+    sandbox.settle();
+    assert.equal(sandbox.answer(init), -Errno.ENOMEM);
+    assert.equal(sandbox.kernel.rootPidNamespace.find(2), undefined);
+    assert.equal(child.exiting, true);
+    assert.equal(sandbox.kernel.tasks, 1);
+    assert.equal(sandbox.container.tasks, 1);
+    assert.equal(sandbox.call(init, 'wait4', -1, 0, 0, 0), -Errno.ECHILD);
+  });
+});
+
+describe('traced children', () => {
+  it("a zombie is first its tracer's, then its parent's", () => {
+    const sandbox = new TestSandbox();
+    const init = sandbox.process();
+    const parent = sandbox.fork(init);
+    const child = sandbox.fork(parent);
+    const tracer = sandbox.fork(init);
+    const PTRACE_SEIZE = 0x4206;
+    assert.equal(sandbox.call(tracer, 'ptrace', PTRACE_SEIZE, child.tid, 0, 0), 0);
+    sandbox.call(child, 'exit_group', 6);
+    assert.equal(sandbox.call(parent, 'wait4', -1, status, WNOHANG, 0), 0);
+    assert.equal(sandbox.call(tracer, 'wait4', -1, status, WNOHANG, 0), child.tid);
+    assert.equal(sandbox.word(tracer, status), 0x600);
+    assert.equal(sandbox.call(tracer, 'wait4', -1, status, WNOHANG, 0), -Errno.ECHILD);
+    assert.equal(sandbox.call(parent, 'wait4', -1, status, WNOHANG, 0), child.tid);
+    assert.equal(sandbox.word(parent, status), 0x600);
+    assert.equal(sandbox.kernel.tasks, 3);
+  });
+
+  it('a tracer that ends leaves the zombie to the parent', () => {
+    const sandbox = new TestSandbox();
+    const init = sandbox.process();
+    const parent = sandbox.fork(init);
+    const child = sandbox.fork(parent);
+    const tracer = sandbox.fork(init);
+    sandbox.call(tracer, 'ptrace', 0x4206, child.tid, 0, 0);
+    sandbox.call(child, 'exit_group', 6);
+    assert.equal(sandbox.call(parent, 'wait4', -1, status, 0, 0), undefined);
+    sandbox.call(tracer, 'exit_group', 0);
+    assert.equal(sandbox.answer(parent), child.tid);
+  });
+
+  it('a traced thread that ends waits for its tracer, and __WALL sees it', () => {
+    const sandbox = new TestSandbox();
+    const init = sandbox.process();
+    const child = sandbox.fork(init);
+    const thread = sandbox.thread(child);
+    sandbox.call(init, 'ptrace', 0x4206, thread.tid, 0, 0);
+    sandbox.call(thread, 'exit', 2 << 8);
+    assert.equal(sandbox.call(init, 'wait4', thread.tid, status, 0x4000_0001, 0), thread.tid);
+    assert.equal(sandbox.kernel.rootPidNamespace.find(3), undefined);
+  });
+
+  it('a fork of a traced parent that stops for its tracer is there all the same', () => {
+    const sandbox = new TestSandbox();
+    const init = sandbox.process();
+    const parent = sandbox.fork(init);
+    sandbox.call(init, 'ptrace', 0x4206, parent.tid, 0, 2);
+    assert.equal(sandbox.call(parent, 'fork'), undefined);
+    assert.equal(sandbox.call(init, 'wait4', parent.tid, status, 0, 0), parent.tid);
+    assert.equal(sandbox.word(init, status), 0x1_057f);
+    assert.ok(sandbox.kernel.rootPidNamespace.findTask(3));
+  });
+});
+
 describe('threads', () => {
   it('share memory and numbers of the process, and leave without a trace', () => {
     const sandbox = new TestSandbox();

@@ -442,17 +442,21 @@ export class Thread implements Task, Waiter {
   }
 
   /**
-   * Event operationFailed: books and host agree again, what the call had made is taken back, latest first, and the call
-   * is answered. A stack that could not grow is the program's fault.
+   * Event operationFailed: what the call had made is taken back, and the call is answered. A call queues either changes
+   * of its own (fork) or of memory, whose books are put right; a stack that could not grow is the program's fault.
    */
   operationFailed(failure: number): void {
-    const answer = this.mm.operationFailed(this, failure);
-    const undo = this.#undo ?? [];
+    const undo = this.#undo;
     this.#undo = undefined;
-    let result = answer === 'fault' ? failure : answer;
-    for (const action of undo.reverse()) result = action(result);
+    if (undo) {
+      let result = failure;
+      for (const action of undo.reverse()) result = action(result);
+      this.complete(result);
+      return;
+    }
+    const answer = this.mm.operationFailed(this, failure);
     if (answer === 'fault') this.signals.force({ signal: Signal.SIGSEGV, code: fromKernel });
-    this.complete(answer === 'fault' ? REGISTERS_SET : result);
+    this.complete(answer === 'fault' ? REGISTERS_SET : answer);
   }
 
   // The end.
