@@ -111,6 +111,7 @@ export class TaskSignalState implements TaskSignals {
 
   /** A call that a tracer or filter looks at must not be answered in the program's own process. */
   #tellStub(): void {
+    if (this.ended) return;
     const { task } = this;
     const { process } = task;
     const answers =
