@@ -267,6 +267,7 @@ function fixedEntries(fileSystem: ProcFileSystem): Map<string, ProcInode> {
       'sysvipc',
       table([sysvipc('msg', messageHead), sysvipc('sem', semaphoreHead), sysvipc('shm', memoryHead)]),
     ],
+    ['tty', table([['drivers', text(() => system.terminalDriversText(kernel))]])],
     ['thread-self', own((tgid, tid) => `${tgid}/task/${tid}`)],
     ['uptime', text(() => system.uptimeText(kernel))],
     ['version', text(() => system.versionText(kernel))],

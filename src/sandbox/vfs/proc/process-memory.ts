@@ -6,7 +6,7 @@ import { deviceMajor, deviceMinor } from '../../abi/open.ts';
 import type { Task } from '../../kernel/contract.ts';
 import type { Thread } from '../../kernel/task/thread.ts';
 import type { MemoryManager, Vma } from '../../mm/contract.ts';
-import { flagText } from '../../mm/vma.ts';
+import { flagText, lockedMask, VmFlag } from '../../mm/vma.ts';
 import { Protection } from '../../platform/contract.ts';
 import type { Path } from '../contract.ts';
 import { FileDescription } from '../file-description.ts';
@@ -60,14 +60,14 @@ const kib = (name: string, bytes: number): string =>
   `${`${name}:`.padEnd(16)}${String(Math.floor(bytes / 1024)).padStart(8)} kB\n`;
 
 /** The rows that smaps and smaps_rollup have in common, after Rss. */
-function residentRows(resident: number): string {
+function residentRows(resident: number, anonymous: boolean): string {
   return (
     kib('Shared_Clean', 0) +
     kib('Shared_Dirty', 0) +
-    kib('Private_Clean', 0) +
-    kib('Private_Dirty', resident) +
+    kib('Private_Clean', anonymous ? 0 : resident) +
+    kib('Private_Dirty', anonymous ? resident : 0) +
     kib('Referenced', resident) +
-    kib('Anonymous', resident) +
+    kib('Anonymous', anonymous ? resident : 0) +
     kib('KSM', 0) +
     kib('LazyFree', 0) +
     kib('AnonHugePages', 0) +
@@ -80,22 +80,31 @@ function residentRows(resident: number): string {
   );
 }
 
-/** Which pages of a mapping are resident only the host knows: they are counted in smaps_rollup alone. */
+/**
+ * Which pages of a mapping are resident only the host knows. As in MemoryManager.usage() all that can be accessed counts
+ * that was not reserved without backing, so that the mappings of smaps add up to smaps_rollup and VmRSS.
+ */
+function residentBound(vma: Vma): number {
+  const reserved = (vma.flags & (VmFlag.noReserve | VmFlag.special)) !== 0;
+  return vma.protection === 0 || reserved ? 0 : vma.end - vma.start;
+}
+
 export function smapsText(thread: Thread, reader: Task): string {
   const mm = memoryOf(thread);
   if (!mm) return '';
   const parts: string[] = [];
   for (const vma of mm.vmas()) {
+    const resident = residentBound(vma);
     parts.push(
       `${mapLine(vma, reader.fs.root)}\n`,
       kib('Size', vma.end - vma.start),
       kib('KernelPageSize', 4096),
       kib('MMUPageSize', 4096),
-      kib('Rss', 0),
-      kib('Pss', 0),
-      kib('Pss_Dirty', 0),
-      residentRows(0),
-      kib('Locked', 0),
+      kib('Rss', resident),
+      kib('Pss', resident),
+      kib('Pss_Dirty', vma.file ? 0 : resident),
+      residentRows(resident, vma.file === undefined),
+      kib('Locked', vma.flags & lockedMask ? resident : 0),
       `THPeligible:           0\nVmFlags: ${flagText(vma.flags)} \n`,
     );
   }
@@ -121,7 +130,7 @@ export function smapsRollupText(thread: Thread): string | number {
     kib('Pss_Anon', resident) +
     kib('Pss_File', 0) +
     kib('Pss_Shmem', 0) +
-    residentRows(resident) +
+    residentRows(resident, true) +
     kib('Locked', locked)
   );
 }

@@ -242,6 +242,29 @@ export function devicesText(kernel: Kernel): string {
   return `${text}\nBlock devices:\n`;
 }
 
+/** Names of terminal drivers by which ps finds /dev/pts/N from a device number. */
+const terminalDrivers: readonly (readonly [major: number, line: string])[] = [
+  [5, '/dev/tty             /dev/tty        5       0 system:/dev/tty'],
+  [5, '/dev/ptmx            /dev/ptmx       5       2 system'],
+  [136, 'pty_slave            /dev/pts      136 0-1048575 pty:slave'],
+  [128, 'pty_master           /dev/ptm      128 0-1048575 pty:master'],
+];
+
+export function terminalDriversText(kernel: Kernel): string {
+  const majors = new Set(
+    kernel
+      .part(DeviceRegistry)
+      .characterMajors()
+      .map(([major]) => major),
+  );
+  // The masters are behind /dev/ptmx and have no nodes of their own.
+  const present = (major: number): boolean => majors.has(major === 128 ? 136 : major);
+  return terminalDrivers
+    .filter(([major]) => present(major))
+    .map(([, line]) => `${line}\n`)
+    .join('');
+}
+
 export function locksText(kernel: Kernel, reader: Task): string {
   let text = '';
   let number = 0;
