@@ -311,9 +311,15 @@ export class TestThread {
     return this.result;
   }
 
-  /** Ends what it waits for, as the end of the thread does. */
-  exit(): void {
+  /** Ends what it waits for, without an answer. */
+  abandon(): void {
     if (this.#blocking) this.#unblock();
+    this.result = 0;
+  }
+
+  /** As the end of the thread does. */
+  exit(): void {
+    this.abandon();
     this.process.tasks.splice(this.process.tasks.indexOf(this), 1);
     this.kernel.threads.delete(this.tid);
   }

@@ -3,7 +3,7 @@
 
 import type { Kernel, Process, Timer } from '../contract.ts';
 import type { CpuAlarm, CpuAlarms } from './cpu-alarms.ts';
-import type { TimerState } from './posix-timer.ts';
+import { shortestPeriod, type TimerState } from './posix-timer.ts';
 
 /** SI_KERNEL. */
 const fromKernel = 0x80;
@@ -43,8 +43,10 @@ export class RealIntervalTimer {
     this.#timer = undefined;
     this.#process.sendSignal({ signal: this.#signal, code: fromKernel });
     if (this.#interval === 0) return;
-    const missed = Math.floor((this.#kernel.clock.monotonic() - this.#expiry) / this.#interval);
-    this.#start(this.#expiry + (Math.max(0, missed) + 1) * this.#interval);
+    const now = this.#kernel.clock.monotonic();
+    const missed = Math.floor((now - this.#expiry) / this.#interval);
+    const next = this.#expiry + (Math.max(0, missed) + 1) * this.#interval;
+    this.#start(Math.max(next, now + shortestPeriod));
   }
 }
 

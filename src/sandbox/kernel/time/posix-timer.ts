@@ -10,6 +10,12 @@ import type { CpuAlarm, CpuAlarms } from './cpu-alarms.ts';
 /** SI_TIMER. */
 const fromTimer = -2;
 
+/**
+ * Closest together that a periodic timer goes off; what comes between are overruns. Signals cannot be delivered faster,
+ * and a timer whose signal is ignored must not keep the kernel busy.
+ */
+export const shortestPeriod = 50_000;
+
 /** si_overrun saturates. */
 const maximumOverrun = 0x7fff_ffff;
 
@@ -117,12 +123,13 @@ export class PosixTimer {
     this.#expiry = -1;
   }
 
-  #start(): void {
+  /** earliest: CLOCK_MONOTONIC nanoseconds. */
+  #start(earliest = 0): void {
     if (this.#notification.kind === 'none') return;
     if (this.#clock.kind === 'cpu') {
       this.#alarm.target = this.#expiry;
       this.#alarms.arm(this.#alarm);
-    } else this.#timer = this.#kernel.timers.at(this.#expiry, () => this.#expired());
+    } else this.#timer = this.#kernel.timers.at(Math.max(this.#expiry, earliest), () => this.#expired());
   }
 
   #stop(): void {
@@ -174,7 +181,7 @@ export class PosixTimer {
     const steps = Math.max(0, missed) + 1;
     this.#expiry += steps * this.#interval;
     this.#overrun = Math.min(maximumOverrun, steps - 1);
-    this.#start();
+    this.#start(this.#kernel.clock.monotonic() + shortestPeriod);
     return this.#overrun;
   }
 }
