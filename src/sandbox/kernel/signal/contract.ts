@@ -43,14 +43,12 @@ export const Work = {
   seccomp: 64,
   /** A ptrace event that must come before the program goes on. */
   event: 128,
-  /** Whoever registered `beforeReturn` wants to be called (rseq). */
-  notify: 256,
   /** A tracer may have changed the registers: all of them count, not only the call's result. */
-  registers: 512,
+  registers: 256,
   /** Any of these: enterSyscall must be asked. */
   entry: 8 | 16 | 64,
   /** Any of these: the fast way back is not open. */
-  exit: 1 | 2 | 4 | 8 | 16 | 32 | 128 | 256 | 512,
+  exit: 1 | 2 | 4 | 8 | 16 | 32 | 128 | 256,
 } as const;
 
 /** struct kernel_sigaction. handler: 0 SIG_DFL, 1 SIG_IGN, else an address. */
@@ -118,8 +116,6 @@ export interface TaskSignals {
   readonly work: number;
   setWork(bits: number): void;
   clearWork(bits: number): void;
-  /** Called once on the next way back to the program, before registers are final (rseq). */
-  beforeReturn: (() => void) | undefined;
 
   readonly mask: SignalSet;
   /** SIGKILL and SIGSTOP are left out, whatever is given. Looks for signals that can be delivered now. */

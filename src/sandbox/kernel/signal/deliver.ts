@@ -42,17 +42,9 @@ export function leaveKernel(state: TaskSignalState): void {
 
 function resumeProgram(state: TaskSignalState): void {
   const { context } = state.task;
-  if (state.work & Work.notify) notify(state);
   state.clearWork(Work.registers);
   if (state.work & Work.singleStep) context.step();
   else context.resumeRegisters();
-}
-
-function notify(state: TaskSignalState): void {
-  state.clearWork(Work.notify);
-  const action = state.beforeReturn;
-  state.beforeReturn = undefined;
-  action?.();
 }
 
 function end(state: TaskSignalState): void {
@@ -109,7 +101,6 @@ function act(state: TaskSignalState, info: SignalInfo): boolean {
 function handle(state: TaskSignalState, info: SignalInfo, action: SignalAction): boolean {
   const { context } = state.task;
   restartForHandler(context.registers(), action);
-  if (state.work & Work.notify) notify(state);
   if (enterHandler(state, info, action) < 0) {
     // force_sigsegv: a handler of SIGSEGV that cannot be entered is not tried again.
     state.forceSignal(

@@ -65,7 +65,6 @@ export class TaskSignalState implements TaskSignals {
   readonly process: ProcessSignalState;
   readonly queue = new PendingSignals();
   work = 0;
-  beforeReturn: (() => void) | undefined;
   #mask: SignalSet;
   /** The mask while sigtimedwait lets other signals wake it (real_blocked). */
   realMask: SignalSet | undefined;
