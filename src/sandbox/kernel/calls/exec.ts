@@ -52,6 +52,8 @@ export const execSyscalls: readonly Syscall[] = [
       const flags = args.i32(4);
       const path = readPath(task, args.address(1));
       if (typeof path === 'number') return path;
+      // The name is looked at before the flags (getname_uflags).
+      if (path === '' && !(flags & At.emptyPath)) return -Errno.ENOENT;
       if (flags & ~(At.emptyPath | At.symlinkNoFollow)) return -Errno.EINVAL;
       let lookup = 0;
       if (!(flags & At.symlinkNoFollow)) lookup |= Lookup.follow;

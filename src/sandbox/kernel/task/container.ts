@@ -27,7 +27,7 @@ export class Container {
     this.taskLimit = taskLimit;
   }
 
-  /** Living tasks (pids.current). */
+  /** Living tasks and zombies that nobody has waited for (pids.current). */
   get tasks(): number {
     return this.#tasks;
   }

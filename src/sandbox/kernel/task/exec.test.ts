@@ -125,7 +125,8 @@ describe('execve', () => {
     const sandbox = new TestSandbox();
     const init = sandbox.process();
     const empty = sandbox.string(init, dataAddress, '');
-    assert.equal(sandbox.call(init, 'execveat', -100, empty, 0, 0, 1), -Errno.EINVAL);
+    assert.equal(sandbox.call(init, 'execveat', -100, empty, 0, 0, 1), -Errno.ENOENT);
+    assert.equal(sandbox.call(init, 'execveat', -100, empty, 0, 0, AT_EMPTY_PATH | 1), -Errno.EINVAL);
     assert.equal(sandbox.call(init, 'execveat', 5, empty, 0, 0, AT_EMPTY_PATH), -Errno.EBADF);
     const { executable } = init.process;
     assert.ok(executable);

@@ -226,6 +226,7 @@ function tellParent(process: ThreadGroup): void {
 export function forgetThread(thread: Thread): void {
   const { id } = thread;
   thread.kernel.countProcess(thread.credentials, -1);
+  thread.process.container.taskEnded();
   if (id.thread !== thread) return;
   id.thread = undefined;
   id.freeIfUnused();
@@ -236,6 +237,7 @@ export function forgetThread(thread: Thread): void {
 export function forgetProcess(process: ThreadGroup): void {
   const { id, leader } = process;
   process.kernel.countProcess(leader.credentials, -1);
+  process.container.taskEnded();
   process.parentThread = undefined;
   process.container.processes.delete(process);
   id.thread = undefined;

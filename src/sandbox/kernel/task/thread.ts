@@ -248,7 +248,6 @@ export class Thread implements Task, Waiter {
     mm.release();
     this.#finishVfork();
     process.tasks.splice(process.tasks.indexOf(this), 1);
-    process.container.taskEnded();
   }
 
   /** All that is shared but memory. */
