@@ -5,8 +5,10 @@ import type { Host } from '../host/contract.ts';
 import type { KernelLog } from '../kernel/contract.ts';
 import { Futexes } from '../kernel/futex/futexes.ts';
 import { futexSyscalls } from '../kernel/futex/syscalls.ts';
+import { ipcSyscalls } from '../kernel/ipc/syscalls.ts';
 import { SandboxKernel } from '../kernel/kernel.ts';
 import { ptraceSyscalls } from '../kernel/ptrace/syscalls.ts';
+import { schedulingSyscalls } from '../kernel/sched/syscalls.ts';
 import { seccompSyscalls } from '../kernel/seccomp/syscalls.ts';
 import { signalSyscalls } from '../kernel/signal/syscalls.ts';
 import { taskSyscalls } from '../kernel/syscalls.ts';
@@ -14,6 +16,7 @@ import { standardParts } from '../kernel/task/standard-parts.ts';
 import { KernelClock } from '../kernel/time/kernel-clock.ts';
 import { timeSyscalls } from '../kernel/time/syscalls.ts';
 import { TimerQueue } from '../kernel/time/timer-queue.ts';
+import { memorySyscalls } from '../mm/syscalls.ts';
 import { EmptyNetwork } from '../net/empty.ts';
 import type { Platform } from '../platform/contract.ts';
 import { Dispatcher } from '../syscalls/dispatch.ts';
@@ -21,6 +24,7 @@ import { SyscallTable } from '../syscalls/table.ts';
 import { eventSyscalls } from '../vfs/event/syscalls.ts';
 import { pipeSyscalls } from '../vfs/pipe/syscalls.ts';
 import { procType } from '../vfs/proc/file-system.ts';
+import { fileSyscalls } from '../vfs/syscalls.ts';
 import { tmpfsType } from '../vfs/tmpfs/file-system.ts';
 import { registerTerminals } from '../vfs/tty/register.ts';
 import { Vfs } from '../vfs/vfs.ts';
@@ -36,6 +40,10 @@ export function allSyscalls(): SyscallTable {
     timeSyscalls,
     eventSyscalls,
     pipeSyscalls,
+    fileSyscalls,
+    memorySyscalls,
+    ipcSyscalls,
+    schedulingSyscalls,
   ]);
 }
 
