@@ -20,8 +20,8 @@ import { Poll, WaitQueue } from '../wait-queue.ts';
 /** SI_MESGQ. */
 const fromQueue = -3;
 
-/** FILENT_SIZE: what stat(2) shows as the size of each queue. */
-const shownSize = 80;
+/** FILENT_SIZE: what stat(2) shows as the size of a queue until somebody truncates it. */
+const initialSize = 80;
 
 export interface QueueMessage {
   readonly bytes: Uint8Array;
@@ -85,6 +85,8 @@ export class PosixQueue extends Inode {
   mode: number;
   uid: number;
   gid: number;
+  /** Only shown. */
+  size: number = initialSize;
   /** Highest priority first, then in order of arrival. */
   readonly #messages: QueueMessage[] = [];
   #bytes = 0;
@@ -232,7 +234,7 @@ export class PosixQueue extends Inode {
       uid,
       gid,
       rdev: 0,
-      size: shownSize,
+      size: this.size,
       blksize: 4096,
       blocks: 0,
       atime: at(atime),
@@ -243,6 +245,7 @@ export class PosixQueue extends Inode {
 
   override setAttributes(change: AttributeChange): number {
     if (change.mode !== undefined) this.mode = 0o100000 | (change.mode & 0o7777);
+    if (change.size !== undefined) this.size = change.size;
     if (change.uid !== undefined) this.uid = change.uid;
     if (change.gid !== undefined) this.gid = change.gid;
     return 0;
@@ -302,10 +305,14 @@ export class QueueFile extends FileDescription {
 
   override seek(_task: Task, offset: number, whence: number): number {
     if (whence > 2) return -Errno.EINVAL;
-    const base = [0, this.position, shownSize][whence] ?? 0;
+    const base = [0, this.position, this.posixQueue.size][whence] ?? 0;
     if (base + offset < 0) return -Errno.EINVAL;
     this.position = base + offset;
     return this.position;
+  }
+
+  override truncate(_task: Task, length: number): number {
+    return this.posixQueue.setAttributes({ size: length });
   }
 
   /** A process that closes a queue is no longer told of its messages. */

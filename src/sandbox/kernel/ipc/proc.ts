@@ -38,7 +38,7 @@ export function sysvIpcText(task: Task, kind: 'shm' | 'sem' | 'msg'): string {
           [attached, 6],
           ...columns(5, ...ownerColumns(segment, namespace)),
           ...columns(10, attachTime, detachTime, changed),
-          [Math.ceil(size / 4096) * 4096, 21],
+          [segment.resident, 21],
           [0, 21],
         );
       }

@@ -50,6 +50,12 @@ export class SharedSegment extends IpcObject {
     return new SharedSegment(task, key, size, flags & 0o777, fd);
   }
 
+  /** Bytes that the host holds for it. */
+  get resident(): number {
+    const stat = this.kernel.host.fstat(this.fd);
+    return typeof stat === 'number' ? 0 : stat.blocks * 512;
+  }
+
   /** IPC_RMID: at once, or with the last detach; until then it has no key. */
   remove(registry: IpcRegistry<SharedSegment>): void {
     if (this.attached > 0) {

@@ -147,7 +147,9 @@ function information(task: Task, command: number, address: number): number {
   }
   const view = new DataView(new ArrayBuffer(shmInfoSize));
   view.setInt32(0, segments.size, true);
+  const resident = segments.objects().reduce((sum, segment) => sum + segment.resident, 0);
   view.setBigUint64(8, BigInt(totalPages(task)), true);
+  view.setBigUint64(16, BigInt(Math.ceil(resident / pageSize)), true);
   return putStructure(task, address, view, segments.highestIndex);
 }
 
