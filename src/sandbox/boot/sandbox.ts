@@ -141,6 +141,7 @@ export class Sandbox {
   setStrace(on: boolean, filter?: readonly string[]): void {
     const strace = on ? new Strace(this.#dispatcher.table.entries, { filter, write: this.#log }) : undefined;
     this.#dispatcher.strace = strace;
+    this.kernel.answered = strace ? (thread, result) => this.#dispatcher.answered(thread, result) : undefined;
   }
 
   #find(id: string): ContainerEntry {
@@ -167,6 +168,8 @@ export class Sandbox {
     const gofer = new GoferClient(kernel.host, socket);
     const container = new Container(kernel, id, spec.pidsLimit > 0 ? spec.pidsLimit : undefined);
     const mounts = makeRoot(kernel, gofer);
+    // Held until the container is deleted: exec needs it when the first process has ended its own use.
+    kernel.namespaceUsers.hold(mounts);
     const shared = (kind: 'pid' | 'ipc' | 'uts' | 'network'): ContainerEntry | undefined => {
       const other = spec.sharedNamespaces[kind];
       return other === undefined ? undefined : this.#find(other);
@@ -382,6 +385,7 @@ export class Sandbox {
       throw new ControlError(`container ${id} is still running`, Errno.EBUSY);
     entry.container.thaw();
     entry.container.kill();
+    this.kernel.namespaceUsers.drop(entry.mounts);
     entry.gofer.close();
     this.#containers.delete(id);
     return {};
