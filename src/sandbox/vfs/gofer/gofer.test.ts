@@ -202,6 +202,9 @@ test('special files are the sandbox’s own', () => {
   const end = opened(task, fifo, OpenFlag.readWrite);
   assert(end instanceof PipeEnd);
   assert.equal(task.write(end, 'x'), 1);
+  const written = fifo.stat();
+  assert(typeof written !== 'number');
+  assert.equal(written.mtime.sec, task.kernel.host.wall.sec);
   const socket = found(root.create('socket', FileType.socket | 0o644, 0, fakeCredentials()));
   assert.equal(socket.open(task.task, fakePath(socket), 0), -Errno.ENXIO);
   assert.equal(socket.connectHost(1), -Errno.ECONNREFUSED);

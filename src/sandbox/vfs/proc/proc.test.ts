@@ -494,3 +494,36 @@ test('every file of a process and of the root can be looked at, and read or refu
   };
   visit('/proc', 4);
 });
+
+test('whatever is written anywhere in proc gives a count or an error', () => {
+  const { thread } = mounted();
+  let seed = 7;
+  const random = (limit: number): number => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((seed / 2 ** 32) * limit);
+  };
+  const alphabet = '0123456789-+ \t\n\0,=:abcxyz\\/\xff';
+  const files: FileDescription[] = [];
+  const collect = (path: string, depth: number): void => {
+    for (const name of list(thread, path)) {
+      if (name === '.' || name === '..') continue;
+      const found = resolvePath(thread, At.cwd, `${path}/${name}`, 0);
+      if (typeof found === 'number') continue;
+      const { inode } = found.dentry;
+      if (inode?.isDirectory && depth > 0) collect(`${path}/${name}`, depth - 1);
+      if (!inode?.isRegular || (inode.mode & 0o222) === 0 || name === 'mem') continue;
+      const file = inode.open(thread, found, OpenFlag.readWrite);
+      if (typeof file !== 'number') files.push(file);
+    }
+  };
+  collect('/proc', 4);
+  assert(files.length > 10);
+  for (let round = 0; round < 200; round++)
+    for (const file of files) {
+      const length = random(40);
+      const text = Array.from({ length }, () => alphabet[random(alphabet.length)]).join('');
+      thread.memory.poke(buffer, Buffer.from(text, 'latin1'), 0, length);
+      const result = file.write(thread, new UserIo(thread.memory, [buffer, length]), random(3) || undefined);
+      assert(Number.isInteger(result) && result <= length, text);
+    }
+});
