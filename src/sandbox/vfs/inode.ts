@@ -36,6 +36,8 @@ export abstract class Inode {
   locks: InodeLocks | undefined;
   /** Descriptions that may write (positive), or uses that deny writing (negative: it is being executed). */
   writers = 0;
+  /** F_SET_RW_HINT. */
+  writeHint = 0;
   /** Made by O_TMPFILE without O_EXCL: link(2) may give it a first name. */
   linkable = false;
 

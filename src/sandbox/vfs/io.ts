@@ -129,6 +129,61 @@ export class UserIo implements Io {
   }
 }
 
+/** One buffer of the program's: what read(2) and write(2) have, without the books of an iovec. */
+export class UserBuffer implements Io {
+  readonly #memory: UserMemory;
+  #address: number;
+  #left: number;
+
+  constructor(memory: UserMemory, address: number, length: number) {
+    this.#memory = memory;
+    this.#address = address;
+    this.#left = length;
+  }
+
+  get left(): number {
+    return this.#left;
+  }
+
+  #moved(result: number, count: number): number {
+    if (result < 0) return result;
+    this.#address += count;
+    this.#left -= count;
+    return count;
+  }
+
+  put(source: Uint8Array, offset: number, length: number): number {
+    const count = length < this.#left ? length : this.#left;
+    return this.#moved(this.#memory.write(this.#address, source, offset, count), count);
+  }
+
+  take(target: Uint8Array, offset: number, length: number): number {
+    const count = length < this.#left ? length : this.#left;
+    return this.#moved(this.#memory.read(this.#address, target, offset, count), count);
+  }
+
+  putZeroes(length: number): number {
+    const count = length < this.#left ? length : this.#left;
+    return this.#moved(this.#memory.clear(this.#address, count), count);
+  }
+
+  skip(length: number): number {
+    return this.#moved(0, length < this.#left ? length : this.#left);
+  }
+
+  putFromHost(fd: HostFd, position: number, length: number): number {
+    const count = length < this.#left ? length : this.#left;
+    const result = this.#memory.readFromHost(fd, position, [this.#address, count]);
+    return this.#moved(result, result);
+  }
+
+  takeToHost(fd: HostFd, position: number, length: number): number {
+    const count = length < this.#left ? length : this.#left;
+    const result = this.#memory.writeToHost(fd, position, [this.#address, count]);
+    return this.#moved(result, result);
+  }
+}
+
 /** The kernel's own bytes. */
 export class BufferIo implements Io {
   readonly bytes: Uint8Array;

@@ -3,7 +3,7 @@
 
 import { MountFlag, perMountFlags } from '../abi/mount.ts';
 import { statxSize } from '../abi/stat.ts';
-import type { Kernel, UserNamespace } from '../kernel/contract.ts';
+import type { Kernel, Task, UserNamespace } from '../kernel/contract.ts';
 import type { FileSystem, FileSystemType, Path, Timespec } from './contract.ts';
 import { Dentry, DentryCache } from './dentry.ts';
 import { Mount, type SuperBlock } from './mount.ts';
@@ -159,4 +159,8 @@ export function topOf(path: Path): Path {
     mount = over;
     dentry = over.root;
   }
+}
+
+export function vfsOfTask(task: Task): Vfs {
+  return task.fs.root.mount.vfs;
 }
