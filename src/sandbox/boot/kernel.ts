@@ -5,6 +5,7 @@ import type { Host } from '../host/contract.ts';
 import type { KernelLog } from '../kernel/contract.ts';
 import { Futexes } from '../kernel/futex/futexes.ts';
 import { futexSyscalls } from '../kernel/futex/syscalls.ts';
+import { registerIpc } from '../kernel/ipc/register.ts';
 import { ipcSyscalls } from '../kernel/ipc/syscalls.ts';
 import { SandboxKernel } from '../kernel/kernel.ts';
 import { ptraceSyscalls } from '../kernel/ptrace/syscalls.ts';
@@ -83,6 +84,7 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
   vfs.registerType(procType);
   vfs.registerType(tmpfsType);
   registerTerminals(kernel);
+  registerIpc(kernel);
   return {
     kernel,
     dispatcher,
