@@ -207,6 +207,8 @@ static _Noreturn void be_zygote(const struct options *options, int socket, int d
   for (int fd = 0; fd < 3; fd++) close(fd);
   syscall(SYS_close_range, 6, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
   drop_capabilities(options, 0);
+  // The host's own places in an address space must not lie where the stub's are (ADDR_NO_RANDOMIZE).
+  syscall(SYS_personality, 0x0040000);
   char *program[] = {"bulkhead-stub", NULL};
   char *environment[] = {NULL};
   syscall(SYS_execveat, kept, "", program, environment, 0x1000 /* AT_EMPTY_PATH */);

@@ -270,6 +270,11 @@ export interface Platform {
   wait(deadline: number): Context | undefined;
   /** The clock rate and so on may change what the stub answers alone; see stubAnswers. */
   stubAnswers(context: Context, answers: StubAnswers | undefined): void;
+  /**
+   * To be called before waiters of a futex are looked for: the program's memory shows all that has been written for it,
+   * and copies of futex words that were made when calls were entered count no more (UserMemory.loadU32).
+   */
+  futexActivity(): void;
   close(): void;
 }
 

@@ -266,5 +266,6 @@ export class FakePlatform implements Platform {
     return context;
   }
   stubAnswers(): void {}
+  futexActivity(): void {}
   close(): void {}
 }

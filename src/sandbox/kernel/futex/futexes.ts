@@ -96,10 +96,12 @@ export class Futexes {
     if (bitset === 0) return -Errno.EINVAL;
     const key = this.#first;
     const resolved = this.resolve(key, task, address, shared);
-    return resolved < 0 ? resolved : this.#wake(key, count, bitset);
+    return resolved < 0 ? resolved : this.#wake(task, key, count, bitset);
   }
 
-  #wake(key: FutexKey, count: number, bitset: number): number {
+  #wake(task: Task, key: FutexKey, count: number, bitset: number): number {
+    // Whoever waits from here on must see what was written before this call.
+    task.kernel.platform.futexActivity();
     let waked = 0;
     let waiter = this.bucket(key).first;
     while (waiter) {
@@ -177,9 +179,9 @@ export class Futexes {
     if (resolved < 0) return resolved;
     const matches = operate(task, second, encoded);
     if (matches < 0) return matches;
-    const waked = this.#wake(key, count, anyBit);
+    const waked = this.#wake(task, key, count, anyBit);
     if (waked < 0 || matches === 0) return waked;
-    const more = this.#wake(secondKey, secondCount, anyBit);
+    const more = this.#wake(task, secondKey, secondCount, anyBit);
     return more < 0 ? more : waked + more;
   }
 }
