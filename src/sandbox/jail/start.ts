@@ -140,7 +140,8 @@ export function startBlankSentry(options: SentryOptions): Promise<Started> {
       ...(options.hostNetwork ? ['--host-network'] : []),
       ...['--handshake', String(SentryFd.handshake), '--', ...options.command],
     ],
-    options.environment,
+    // A ring would take submissions past the seccomp filter, if libuv's were one that the kernel polls.
+    { ...options.environment, UV_USE_IO_URING: '0' },
   );
 }
 
