@@ -100,24 +100,24 @@ export function changeOwner(task: Task, path: Path, user: number, group: number)
   return result;
 }
 
-/** A time to set, 'now', or 'omit'. */
-export type NewTime = Timespec | 'now' | 'omit';
+/** A time to set, 'now', or 'omit'; 'invalid': out of range, which is found out only after the file was. */
+export type NewTime = Timespec | 'now' | 'omit' | 'invalid';
 
 /** utimensat(2) after its decoding; undefined: both now (times is NULL, or both UTIME_NOW). */
 export function changeTimes(task: Task, path: Path, times: readonly [NewTime, NewTime] | undefined): number {
   const inode = path.dentry.inode;
   if (inode === undefined) return -Errno.ENOENT;
+  const atime = times?.[0] ?? 'now';
+  const mtime = times?.[1] ?? 'now';
+  if (atime === 'invalid' || mtime === 'invalid') return -Errno.EINVAL;
   if (path.mount.readOnly) return -Errno.EROFS;
-  const touch = times === undefined || (times[0] === 'now' && times[1] === 'now');
+  const touch = atime === 'now' && mtime === 'now';
   if (!ownerOrCapable(task.credentials, inode)) {
     if (!touch) return -Errno.EPERM;
     const allowed = pathPermission(task, path.mount, inode, Access.write);
     if (allowed < 0) return allowed;
   }
   const now = path.mount.vfs.now();
-  const value = (time: NewTime | undefined) => (time === undefined || time === 'now' ? now : time);
-  const atime = value(times?.[0]);
-  const mtime = value(times?.[1]);
   const mask =
     atime === 'omit'
       ? Event.modify
@@ -130,8 +130,8 @@ export function changeTimes(task: Task, path: Path, times: readonly [NewTime, Ne
     path,
     inode,
     {
-      ...(atime === 'omit' ? {} : { atime }),
-      ...(mtime === 'omit' ? {} : { mtime }),
+      ...(atime === 'omit' ? {} : { atime: atime === 'now' ? now : atime }),
+      ...(mtime === 'omit' ? {} : { mtime: mtime === 'now' ? now : mtime }),
     },
     mask,
   );

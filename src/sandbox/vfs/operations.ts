@@ -295,8 +295,6 @@ function renameDentry(
     if (allowed < 0) return allowed;
   }
   if (isMountPoint(task, mount, old) || isMountPoint(task, mount, target)) return -Errno.EBUSY;
-  if (flags & Rename.whiteout && !task.credentials.hasIn(task.kernel.rootUserNamespace, Capability.mknod))
-    return -Errno.EPERM;
   const oldName = old.name;
   const newName = target.name;
   const result = oldDirectory.rename(oldName, source, newDirectory, newName, replaced, flags);

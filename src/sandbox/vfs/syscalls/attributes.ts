@@ -96,16 +96,16 @@ function readTimes(
   const bytes = new Uint8Array(32);
   if (task.memory.read(address, bytes, 0, 32) < 0) return -Errno.EFAULT;
   const view = new DataView(bytes.buffer);
-  const time = (at: number): NewTime | undefined => {
+  const time = (at: number): NewTime => {
     const sec = getI64(view, at);
     const part = getI64(view, at + 8);
     if (scale === 1 && part === utimeNow) return 'now';
     if (scale === 1 && part === utimeOmit) return 'omit';
-    return part < 0 || part * scale >= 1_000_000_000 ? undefined : { sec, nsec: part * scale };
+    return part < 0 || part * scale >= 1_000_000_000 ? 'invalid' : { sec, nsec: part * scale };
   };
-  const first = time(0);
-  const second = time(16);
-  return first === undefined || second === undefined ? -Errno.EINVAL : [first, second];
+  const times = [time(0), time(16)] as const;
+  // timevals are checked before the file is looked for, timespecs after.
+  return scale !== 1 && times.includes('invalid') ? -Errno.EINVAL : times;
 }
 
 function setTimes(
@@ -118,7 +118,7 @@ function setTimes(
   const change = (place: Path) => changeTimes(task, place, times);
   const now = task.kernel.clock.realtime();
   const value = (time: NewTime | undefined) =>
-    time === undefined || time === 'now' ? now : time === 'omit' ? undefined : time;
+    time === undefined || time === 'now' ? now : typeof time === 'string' ? undefined : time;
   const nameless = { atime: value(times?.[0]), mtime: value(times?.[1]) };
   if (path === 0 && dirfd !== At.cwd) {
     if (flags & ~At.emptyPath) return -Errno.EINVAL;

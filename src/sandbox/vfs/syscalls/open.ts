@@ -108,7 +108,7 @@ function openat2(task: Task, args: Arguments): number {
   if (resolve & Resolve.beneath && resolve & Resolve.inRoot) return -Errno.EINVAL;
   const creates = (given & (OpenFlag.create | temporaryBit)) !== 0;
   if (creates ? mode & ~ModeBit.all : mode !== 0) return -Errno.EINVAL;
-  const flags = normalized(given);
+  const flags = normalized(given | OpenFlag.largeFile);
   if (flags < 0) return flags;
   // Nothing here ever waits for a disk while it looks names up, but what changes the tree may not be "cached".
   if (resolve & Resolve.cached && flags & (OpenFlag.truncate | OpenFlag.create | temporaryBit))

@@ -46,8 +46,14 @@ function readName(task: Task, address: number): string | number {
   return name;
 }
 
-/** xattr_permission. */
-function permitted(task: Task, { inode, mount }: Subject, name: string, mask: number): number {
+/** Whether the name may be touched, and is one (xattr_permission, then xattr_resolve_name). */
+function permitted(task: Task, subject: Subject, name: string, mask: number): number {
+  const allowed = mayTouch(task, subject, name, mask);
+  if (allowed < 0) return allowed;
+  return name === 'user.' || name === 'trusted.' || name === 'security.' ? -Errno.EINVAL : 0;
+}
+
+function mayTouch(task: Task, { inode, mount }: Subject, name: string, mask: number): number {
   const writing = (mask & Access.write) !== 0;
   const { credentials } = task;
   if (writing && mount?.readOnly) return -Errno.EROFS;
