@@ -612,6 +612,9 @@ static void *pages(size_t length) {
 
 #define EXPORT(name) {#name, NULL, js_##name, NULL, NULL, NULL, napi_enumerable, NULL}
 
+// outside.c
+void outside_register(napi_env env, napi_value exports);
+
 NAPI_MODULE_INIT() {
   if (records) {
     napi_throw_error(env, NULL, "The sandbox's native addon can be loaded once in a process");
@@ -645,5 +648,6 @@ NAPI_MODULE_INIT() {
       EXPORT(memoryToHost), EXPORT(extendedSize), EXPORT(extendedGet), EXPORT(extendedSet),
   };
   napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions);
+  outside_register(env, exports);
   return exports;
 }
