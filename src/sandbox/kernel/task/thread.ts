@@ -306,7 +306,9 @@ export class Thread implements Task, Waiter {
       (credentials.permitted & ~former.permitted) !== 0n ||
       former.userNamespace !== credentials.userNamespace;
     if (!other && !more) return;
-    this.mm.dumpable = 0;
+    // A process whose program is not loaded yet has no memory (spawn.ts).
+    const mm: MemoryManager | undefined = this.mm;
+    if (mm) mm.dumpable = 0;
     this.parentDeathSignal = 0;
   }
 
@@ -438,6 +440,7 @@ export class Thread implements Task, Waiter {
   /** The context has stopped again after it was resumed: what was queued has been carried out. */
   operationsDone(): void {
     this.#undo = undefined;
+    this.mm.operationsDone();
   }
 
   /**
