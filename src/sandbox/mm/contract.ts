@@ -63,6 +63,9 @@ export interface MemoryManager {
   /** Tries to resolve a fault (stack growth); false: the program gets its signal. */
   resolveFault(task: Task, fault: Fault): boolean;
 
+  /** A context of the only task that uses it has stopped again: what was queued has been carried out. */
+  operationsDone(): void;
+
   /**
    * Event operationFailed: the host refused what was queued through the task's context. Makes books and host agree again
    * and gives the answer to the system call; 'fault': its program touched a stack that could not grow (SIGSEGV).

@@ -5,7 +5,7 @@
 // thread may be given the same range at once, and the order between threads must be the books' order.
 //
 // What is kept for rolling back is the last change only; an operation that needs several settles each before the next.
-// `begin` forgets it: a context that makes another system call has carried out what went before.
+// It is forgotten when the context has stopped again: what went before has been carried out.
 
 import type { AddressSpace, Context } from '../platform/contract.ts';
 import type { Mapping } from './vma.ts';

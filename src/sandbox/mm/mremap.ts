@@ -186,10 +186,12 @@ function move(
   changes.record(to, to + newLength, [], 'none');
   set.insert(moved);
   const result = memory.addressSpace.move(context, address, length, to, newLength, keep);
-  const locked = (moved.flags & lockedMask) === VmFlag.locked && newLength > length;
-  const settled = changes.settle(context, result, locked || changes.immediate);
+  // At once: the host keeps apart what the books have merged if both parts were written before they met, and then
+  // refuses with EFAULT, which a platform cannot tell from a result that could not be copied out.
+  const settled = changes.settle(context, result, true);
   if (settled < 0) return settled;
-  if (locked) memory.populate(context, to + length, to + newLength);
+  if ((moved.flags & lockedMask) === VmFlag.locked && newLength > length)
+    memory.populate(context, to + length, to + newLength);
   return to;
 }
 

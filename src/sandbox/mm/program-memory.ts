@@ -392,6 +392,10 @@ export class ProgramMemory implements MemoryManager {
     return true;
   }
 
+  operationsDone(): void {
+    this.changes.forget();
+  }
+
   /**
    * The host refused a change that was queued through this task's context (event operationFailed). Puts the books right
    * and gives what the system call answers; 'fault': the program was touching its stack and gets SIGSEGV instead.
