@@ -4,7 +4,7 @@
 import type { SyscallHandler } from '../../syscalls/contract.ts';
 import { FakeHost } from '../../testing/fake-host.ts';
 import { FakeMemory } from '../../testing/fake-memory.ts';
-import { fakeArguments } from '../../testing/fake-platform.ts';
+import { FakePlatform, fakeArguments } from '../../testing/fake-platform.ts';
 import { DescriptorTable } from '../../vfs/fd-table.ts';
 import type { FileDescription } from '../../vfs/file-description.ts';
 import {
@@ -30,6 +30,7 @@ export const waiting = 'waiting';
 
 export class TestKernel {
   readonly host = new FakeHost();
+  readonly platform = new FakePlatform(this.host);
   readonly timers = new TimerQueue();
   readonly clock = new KernelClock(this.host, 0);
   readonly futexes = new Futexes();
