@@ -133,7 +133,8 @@ function check(part: Mapping, advice: number): number {
       return flags & VmFlag.special ? -Errno.EINVAL : 0;
     case Madv.remove:
       if (flags & VmFlag.locked || !part.file || part.anonymous) return -Errno.EINVAL;
-      return (flags & (VmFlag.shared | VmFlag.write)) === (VmFlag.shared | VmFlag.write) ? 0 : -Errno.EACCES;
+      // vma_is_shared_maywrite.
+      return flags & VmFlag.shared && flags & VmFlag.mayWrite ? 0 : -Errno.EACCES;
     case Madv.wipeOnFork:
       return part.file || part.shared ? -Errno.EINVAL : 0;
     case Madv.keepOnFork:
@@ -163,6 +164,8 @@ function changeFlags(
   for (const part of parts) {
     const flags = (part.flags & ~change.clear) | change.set;
     if (flags === part.flags || part.flags & VmFlag.special) continue;
+    // vma_ksm_compatible: shared pages are what they are.
+    if ((change.set | change.clear) & VmFlag.mergeable && part.shared) continue;
     const whole = memory.set.find(part.start);
     const splits = whole ? (whole.start < part.start ? 1 : 0) + (whole.end > part.end ? 1 : 0) : 0;
     if (memory.set.count + splits > maximumMappings) return -Errno.EAGAIN;

@@ -71,7 +71,8 @@ function checkGrowth(
 ): number {
   // Private memory cannot be had twice.
   if (oldLength === 0 && !mapping.shared) return -Errno.EINVAL;
-  if (oldLength > mapping.end - address) return -Errno.EFAULT;
+  // What a shrinking move drops may lie in other mappings.
+  if (Math.min(oldLength, newLength) > mapping.end - address) return -Errno.EFAULT;
   if (newLength <= oldLength) return 0;
   if (mapping.offset + (address - mapping.start) + newLength > 2 ** 63) return -Errno.EINVAL;
   const added = newLength - oldLength;

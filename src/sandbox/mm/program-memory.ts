@@ -232,11 +232,14 @@ export class ProgramMemory implements MemoryManager {
     return fd < 0 ? fd : { kind: 'file', fd, offset };
   }
 
-  /** Faults pages in; a failure shows when the program touches them. */
+  /** Faults pages in. The first failure, of which mmap says nothing: it shows when the program touches them. */
   populate(context: Context, start: number, end: number): number {
     let failure = 0;
     for (const mapping of this.set.parts(start, end)) {
-      if ((mapping.flags & VmFlag.access) === 0) continue;
+      if ((mapping.flags & VmFlag.access) === 0) {
+        if (failure === 0) failure = -Errno.EFAULT;
+        continue;
+      }
       const write = (mapping.flags & (VmFlag.write | VmFlag.shared)) === VmFlag.write;
       const advice = write ? Madv.populateWrite : Madv.populateRead;
       const result =

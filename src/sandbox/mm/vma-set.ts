@@ -98,6 +98,7 @@ export class VmaSet {
 
   /** The mappings that overlap [start, end), whole. The books may not change meanwhile. */
   *within(start: number, end: number): IterableIterator<Mapping> {
+    if (start >= end) return;
     for (let i = this.indexAbove(start); i < this.#list.length; i++) {
       const mapping = this.#list[i] as Mapping;
       if (mapping.start >= end) return;

@@ -30,6 +30,10 @@ export class FakeFile extends FileDescription {
     return this.fd;
   }
 
+  override allocate(_task: Task, mode: number, offset: number, length: number): number {
+    return this.host.fallocate(this.fd, mode, offset, length);
+  }
+
   protected override release(): void {
     this.released = true;
   }
