@@ -18,7 +18,8 @@ import { KernelClock } from '../kernel/time/kernel-clock.ts';
 import { timeSyscalls } from '../kernel/time/syscalls.ts';
 import { TimerQueue } from '../kernel/time/timer-queue.ts';
 import { memorySyscalls } from '../mm/syscalls.ts';
-import { EmptyNetwork } from '../net/empty.ts';
+import { LoopbackNetwork } from '../net/loopback/network.ts';
+import { socketSyscalls } from '../net/syscalls.ts';
 import type { Platform } from '../platform/contract.ts';
 import { Dispatcher } from '../syscalls/dispatch.ts';
 import { SyscallTable } from '../syscalls/table.ts';
@@ -42,6 +43,7 @@ export function allSyscalls(): SyscallTable {
     eventSyscalls,
     pipeSyscalls,
     fileSyscalls,
+    socketSyscalls,
     memorySyscalls,
     ipcSyscalls,
     schedulingSyscalls,
@@ -76,7 +78,7 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
     futexes: new Futexes(),
     parts: standardParts(
       () => kernel,
-      (owner) => new EmptyNetwork(owner),
+      (owner) => new LoopbackNetwork(owner),
     ),
     handle: (context) => dispatcher.handle(context),
   });

@@ -10,19 +10,21 @@ import { Event, notifyPath } from './notify.ts';
 
 /**
  * Calls `attempt`; on -EAGAIN, unless the file does not block, waits for `events` on its queue and calls it again. The
- * file is held meanwhile. done: called with the result before it is returned. interrupted: the result when a signal
- * ends the wait.
+ * file is held meanwhile. soFar: what was done when a signal or the file's own time limit ends the wait; 0: nothing.
  */
 export function whenReady(
   task: Task,
   file: FileDescription,
   events: number,
   attempt: () => number,
-  interrupted?: () => number,
+  soFar: () => number = () => 0,
 ): number {
   const result = attempt();
   const { queue } = file;
   if (result !== -Errno.EAGAIN || file.nonBlocking || queue === undefined) return result;
+  const limit = file.waitLimit(events);
+  if (limit === 0) return soFar() || result;
+  const finite = limit !== Number.POSITIVE_INFINITY;
   file.acquire();
   return task.block({
     on: [{ queue, events }],
@@ -31,7 +33,9 @@ export function whenReady(
       // O_NONBLOCK that was set meanwhile counts for the next call only.
       return again === -Errno.EAGAIN ? BLOCKED : again;
     },
-    ...(interrupted === undefined ? {} : { interrupted }),
+    deadline: finite ? task.kernel.clock.monotonic() + limit : undefined,
+    timedOut: () => soFar() || -Errno.EAGAIN,
+    interrupted: () => soFar() || (finite ? -Errno.EINTR : -Errno.ERESTARTSYS),
     ended: () => file.unreference(),
   });
 }
@@ -96,6 +100,6 @@ export function writeFile(
       }
       return total;
     },
-    () => (total > 0 ? total : -Errno.ERESTARTSYS),
+    () => total,
   );
 }

@@ -5,7 +5,7 @@
 import { Errno } from '../abi/errno.ts';
 import { OpenFlag } from '../abi/open.ts';
 import type { HostFd } from '../host/contract.ts';
-import type { Task } from '../kernel/contract.ts';
+import type { Credentials, Task } from '../kernel/contract.ts';
 import { Poll, type WaitQueue } from '../kernel/wait-queue.ts';
 import type { AsyncOwner } from './async.ts';
 import type { Path, Stat, StatFs } from './contract.ts';
@@ -37,6 +37,8 @@ export abstract class FileDescription {
   #observers: Set<ReleaseObserver> | undefined;
   /** It counts in Inode.writers (set by the core's open). */
   countedWriter = false;
+  /** Whose open(2) it was (f_cred), for what was opened by a path. */
+  credentials: Credentials | undefined;
   /** Whom O_ASYNC tells. */
   asyncOwner: AsyncOwner | undefined;
   /** F_SETOWN, F_SETSIG: kept by the owner of fcntl. */
@@ -111,6 +113,14 @@ export abstract class FileDescription {
    */
   get writesAll(): boolean {
     return false;
+  }
+
+  /**
+   * Nanoseconds that a blocking read (events: Poll.in) or write (Poll.out) waits at most before it fails with EAGAIN;
+   * Infinity: as long as it takes. Sockets have SO_RCVTIMEO and SO_SNDTIMEO.
+   */
+  waitLimit(_events: number): number {
+    return Number.POSITIVE_INFINITY;
   }
 
   /**

@@ -147,7 +147,7 @@ export class TestSandbox {
       uts: new NamedUtsNamespace('test', '(none)', owner),
       ipc: new IpcNamespace(kernel, owner),
       mounts,
-      network: { userNamespace: owner, createSocket: () => -97, interfaces: [] },
+      network: { userNamespace: owner, createSocket: () => -97, createPair: () => -97, interfaces: [] },
       cgroup: new CgroupNamespace(owner),
       pidNamespace: kernel.rootPidNamespace,
       limits: defaultLimits(1000),
