@@ -2,7 +2,7 @@
 // beside them. Node's compile cache then makes the second start skip parsing.
 
 import { spawnSync } from 'node:child_process';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -36,6 +36,33 @@ const { metafile } = await build({
   },
 });
 
+// The sandbox's runtime command, and the Sentry, which finds in its jail only the files of its folder. start.cjs loads
+// either with the code that V8 made of it when it was built, which saves a third of the time to start.
+const sandbox = await build({
+  entryPoints: {
+    'sentry/program': 'src/sandbox/boot/main.ts',
+    'bulkhead-sandbox/program': 'src/sandbox/oci/main.ts',
+  },
+  outdir: 'dist',
+  bundle: true,
+  format: 'cjs',
+  platform: 'node',
+  target: 'node24',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  keepNames: true,
+  metafile: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+  // As if it were where its source is, two folders below the project's.
+  define: { 'import.meta.url': '__sourceUrl' },
+  banner: { js: "const __sourceUrl = 'file://' + __dirname + '/../../src/sandbox/host/';" },
+});
+for (const name of ['sentry', 'bulkhead-sandbox']) {
+  await copyFile('scripts/sandbox-start.cjs', `dist/${name}/start.cjs`);
+  run(`dist/${name}/start.cjs`, '--make-code');
+}
+
 // The types of `bulkhead/testing`, for those who embed a cluster in their tests.
 run('node_modules/typescript-7/bin/tsc', '-p', 'tsconfig.types.json');
 
@@ -45,7 +72,8 @@ for (const place of ['.cache', 'dist', 'dist/chunks']) {
 }
 
 // What an earlier build left goes last, so that the command works all the while.
-const current = new Set(Object.keys(metafile.outputs).map((path) => resolve(path)));
+const outputs = [...Object.keys(metafile.outputs), ...Object.keys(sandbox.metafile.outputs)];
+const current = new Set(outputs.map((path) => resolve(path)));
 for (const entry of await readdir('dist', { recursive: true, withFileTypes: true })) {
   const path = resolve(entry.parentPath, entry.name);
   if (/\.js(\.map)?$/.test(entry.name) && !path.includes('.compile-cache') && !current.has(path))

@@ -17,56 +17,59 @@ import { SentryFd, type SentrySettings } from './settings.ts';
 /** Standard error is the log. */
 const logFd = 2;
 
-const settings = JSON.parse(process.argv[2] ?? '{}') as SentrySettings;
-const host = openHost();
+/** Runs a sandbox to its end; does not return. argv: the settings. */
+export function main(argv: readonly string[]): never {
+  const settings = JSON.parse(argv[0] ?? '{}') as SentrySettings;
+  const host = openHost();
 
-function writeLine(line: string): void {
-  const bytes = Buffer.from(`${line}\n`, 'utf8');
-  host.pwrite(logFd, bytes, 0, bytes.length, -1);
-}
+  function writeLine(line: string): void {
+    const bytes = Buffer.from(`${line}\n`, 'utf8');
+    host.pwrite(logFd, bytes, 0, bytes.length, -1);
+  }
 
-const reported = new Set<string>();
-const log: KernelLog = {
-  unsupported(task, what, answer) {
-    if (reported.has(what)) return;
-    reported.add(what);
+  const reported = new Set<string>();
+  const log: KernelLog = {
+    unsupported(task, what, answer) {
+      if (reported.has(what)) return;
+      reported.add(what);
+      writeLine(
+        JSON.stringify({ level: 'warn', message: `not supported: ${what}`, program: task?.name, answer }),
+      );
+    },
+    warn: (message) => writeLine(JSON.stringify({ level: 'warn', message })),
+    debug: (message) => {
+      if (settings.debug) writeLine(JSON.stringify({ level: 'debug', message }));
+    },
+  };
+
+  const platform = startSystrap({
+    host,
+    zygote: { control: SentryFd.zygote, doorbell: SentryFd.doorbell, state: SentryFd.state },
+  });
+  const { kernel, dispatcher, run } = assembleKernel({
+    host,
+    platform,
+    log,
+    cpus: settings.cpus,
+    memoryTotal: settings.memoryTotal,
+    taskLimit: settings.taskLimit,
+  });
+  kernel.part(ProgramHardware).value = hardwareFrom(new Map(settings.auxiliaryVector));
+  kernel.part(SystemIdentity).processorInformation = settings.processorInformation;
+  const sandbox = new Sandbox(kernel, dispatcher, writeLine);
+  if (settings.strace) sandbox.setStrace(true, settings.strace);
+  serveControl(host, SentryFd.control, (request, fds, answer) => sandbox.handle(request, fds, answer));
+  if (settings.sealed)
+    sealJail(host, SentryFd.handshake, { network: settings.network, platform: settings.platform });
+
+  try {
+    run(() => sandbox.over);
+  } catch (error) {
+    // A mistake of the kernel's own: nothing that it holds can be trusted any more.
     writeLine(
-      JSON.stringify({ level: 'warn', message: `not supported: ${what}`, program: task?.name, answer }),
+      JSON.stringify({ level: 'fatal', message: error instanceof Error ? error.stack : String(error) }),
     );
-  },
-  warn: (message) => writeLine(JSON.stringify({ level: 'warn', message })),
-  debug: (message) => {
-    if (settings.debug) writeLine(JSON.stringify({ level: 'debug', message }));
-  },
-};
-
-const platform = startSystrap({
-  host,
-  zygote: { control: SentryFd.zygote, doorbell: SentryFd.doorbell, state: SentryFd.state },
-});
-const { kernel, dispatcher, run } = assembleKernel({
-  host,
-  platform,
-  log,
-  cpus: settings.cpus,
-  memoryTotal: settings.memoryTotal,
-  taskLimit: settings.taskLimit,
-});
-kernel.part(ProgramHardware).value = hardwareFrom(new Map(settings.auxiliaryVector));
-kernel.part(SystemIdentity).processorInformation = settings.processorInformation;
-const sandbox = new Sandbox(kernel, dispatcher, writeLine);
-if (settings.strace) sandbox.setStrace(true, settings.strace);
-serveControl(host, SentryFd.control, (request, fds, answer) => sandbox.handle(request, fds, answer));
-if (settings.sealed)
-  sealJail(host, SentryFd.handshake, { network: settings.network, platform: settings.platform });
-
-try {
-  run(() => sandbox.over);
-} catch (error) {
-  // A mistake of the kernel's own: nothing that it holds can be trusted any more.
-  writeLine(
-    JSON.stringify({ level: 'fatal', message: error instanceof Error ? error.stack : String(error) }),
-  );
-  host.exit(70);
+    host.exit(70);
+  }
+  host.exit(0);
 }
-host.exit(0);
