@@ -456,7 +456,15 @@ FUNCTION(contextOperation, 8)
   return small(env, context_operation(c, as_uint(env, argv[1]), ticket, a));
 END
 
-// context, address, value (8 bytes), protection: one store into text, at once.
+// context, address, bytes: of trampolines and their slots
+FUNCTION(contextPlace, 3)
+  drain_resumes();
+  CONTEXT(0);
+  struct bytes b = as_bytes(env, argv[2]);
+  return small(env, memory_place(c, as_address(env, argv[1]), b.data, b.length));
+END
+
+// context, address, value (8 bytes), protection: one store into text
 FUNCTION(contextStore, 4)
   CONTEXT(0);
   struct bytes b = as_bytes(env, argv[2]);
@@ -642,7 +650,7 @@ NAPI_MODULE_INIT() {
       EXPORT(spaceCreate), EXPORT(spaceAwait), EXPORT(spaceDestroy), EXPORT(contextSpace), EXPORT(contextFork),
       EXPORT(contextSpawn), EXPORT(contextDiscard), EXPORT(contextInterrupt), EXPORT(contextExit),
       EXPORT(contextRegisters), EXPORT(contextAnswers), EXPORT(contextFlush), EXPORT(contextOperation),
-      EXPORT(contextStore), EXPORT(futexActivity), EXPORT(memoryRead), EXPORT(memoryWrite), EXPORT(memoryString),
+      EXPORT(contextPlace), EXPORT(contextStore), EXPORT(futexActivity), EXPORT(memoryRead), EXPORT(memoryWrite), EXPORT(memoryString),
       EXPORT(memoryLoad32), EXPORT(memoryLoad64), EXPORT(memoryStore32), EXPORT(memoryStore64), EXPORT(memoryClear),
       EXPORT(memoryLoadNow), EXPORT(memoryExchange), EXPORT(memoryPeek), EXPORT(memoryPoke), EXPORT(memoryFromHost),
       EXPORT(memoryToHost), EXPORT(extendedSize), EXPORT(extendedGet), EXPORT(extendedSet),

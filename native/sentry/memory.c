@@ -76,11 +76,16 @@ static uint8_t *room(struct context *c, uint64_t length) {
   return (uint8_t *)c->mailbox + at;
 }
 
-static int queue_copy(struct context *c, uint64_t address, const uint8_t *at, uint64_t length) {
+static int copy_out(struct context *c, uint64_t address, const uint8_t *at, uint64_t length) {
   uint32_t offset = (uint32_t)(at - (uint8_t *)c->mailbox);
   int result = context_operation(c, OP_COPY_OUT, 0, (uint64_t[6]){address, offset, length});
   if (result < 0) return -EFAULT;
   if (offset + length > c->data_end) c->data_end = offset + (uint32_t)length;
+  return 0;
+}
+
+static int queue_copy(struct context *c, uint64_t address, const uint8_t *at, uint64_t length) {
+  if (copy_out(c, address, at, length) < 0) return -EFAULT;
   remember(c, address, length);
   return 0;
 }
@@ -96,6 +101,19 @@ int memory_write(struct context *c, uint64_t address, const void *source, uint64
   }
   remember(c, address, length);
   return write_remote(c, address, source, length);
+}
+
+int memory_place(struct context *c, uint64_t address, const void *source, uint64_t length) {
+  static const struct range allowed[] = {
+    {TRAMPOLINES, TRAMPOLINES + TRAMPOLINES_SIZE}, {SLOT_TABLE, SLOT_TABLE + SLOT_TABLE_SIZE}};
+  for (int i = 0; i < 2; i++) {
+    if (address < allowed[i].begin || address > allowed[i].end || length > allowed[i].end - address) continue;
+    uint8_t *at = room(c, length);
+    if (!at) return -EAGAIN;
+    memcpy(at, source, length);
+    return copy_out(c, address, at, length);
+  }
+  return -EINVAL;
 }
 
 int64_t memory_string(struct context *c, uint64_t address, uint64_t maximum, const char **at) {

@@ -127,6 +127,8 @@ int memory_read(struct context *c, uint64_t address, void *target, uint64_t leng
 int memory_write(struct context *c, uint64_t address, const void *source, uint64_t length);
 // The length of the string without its zero, or a negative errno; *at: the bytes, valid until the next call.
 int64_t memory_string(struct context *c, uint64_t address, uint64_t maximum, const char **at);
+// Into what the platform itself has in the address space: trampolines and slots.
+int memory_place(struct context *c, uint64_t address, const void *source, uint64_t length);
 int memory_clear(struct context *c, uint64_t address, uint64_t length);
 int64_t memory_load(struct context *c, uint64_t address);
 int64_t memory_exchange(struct context *c, uint64_t address, uint32_t expected, uint32_t desired);

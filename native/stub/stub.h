@@ -15,6 +15,7 @@ struct thread {
   struct frame *frame; // the signal frame that holds the program's state, 0 if the processor holds it
   uint32_t slot;
   uint32_t id;
+  uint32_t answered; // trapped calls, until the Sentry has seen enough
 };
 _Static_assert(offsetof(struct thread, registers) == T_REGISTERS, "layout");
 _Static_assert(offsetof(struct thread, resume) == T_RESUME, "layout");

@@ -73,6 +73,7 @@ export interface Addon {
     a4: number,
     fd: number,
   ): number;
+  contextPlace(context: number, address: number, bytes: Uint8Array): number;
   contextStore(context: number, address: number, value: Uint8Array, protection: number): number;
   futexActivity(): number;
 

@@ -2,11 +2,12 @@
 // stub when it resumes.
 
 import { Errno } from '../../abi/errno.ts';
-import type { AddressSpace, Backing, Context, Registers } from '../contract.ts';
+import type { AddressSpace, Backing, Context } from '../contract.ts';
+import { CallSites } from './call-sites.ts';
 import { SystrapContext } from './context.ts';
-import { MapFlag, Operation, RemapFlag, userRange } from './layout.ts';
+import { MapFlag, Operation, RemapFlag, slotTable, userRange } from './layout.ts';
 import type { SystrapPlatform } from './platform.ts';
-import { Protections, unmapped } from './protections.ts';
+import { Protections, sharedPages, unmapped } from './protections.ts';
 
 const page = 4096;
 const inRange = (address: number, length: number): boolean =>
@@ -15,14 +16,18 @@ const roundUp = (length: number): number => Math.ceil(length / page) * page;
 
 export class SystrapAddressSpace implements AddressSpace {
   readonly protections: Protections;
+  readonly callSites: CallSites;
   readonly #platform: SystrapPlatform;
   /** The addon's number for it; -1 once it is destroyed. */
   #id: number;
 
-  constructor(platform: SystrapPlatform, id: number, protections: Protections = new Protections()) {
+  constructor(platform: SystrapPlatform, id: number, parent?: SystrapAddressSpace) {
     this.#platform = platform;
     this.#id = id;
-    this.protections = protections;
+    this.protections = parent ? parent.protections.clone() : new Protections();
+    this.callSites = parent
+      ? parent.callSites.clone(this.protections)
+      : new CallSites(platform.addon, platform.enter, this.protections);
   }
 
   get id(): number {
@@ -50,14 +55,18 @@ export class SystrapAddressSpace implements AddressSpace {
       offset = backing.offset;
       if (offset % page !== 0) return -Errno.EINVAL;
     }
+    this.#changing(through, address, size, true);
     const result = this.#queue(through, Operation.mmap, address, size, protection, flags, offset, fd);
-    if (result === 0) this.protections.set(address, address + size, protection);
+    if (result === 0) {
+      this.protections.set(address, address + size, protection | (shared ? sharedPages : 0));
+    }
     return result;
   }
 
   unmap(through: Context, address: number, length: number): number {
     if (!inRange(address, length)) return -Errno.EINVAL;
     const size = roundUp(length);
+    this.#changing(through, address, size, true);
     const result = this.#queue(through, Operation.munmap, address, size);
     if (result === 0) this.protections.set(address, address + size, unmapped);
     return result;
@@ -66,8 +75,9 @@ export class SystrapAddressSpace implements AddressSpace {
   protect(through: Context, address: number, length: number, protection: number): number {
     if (!inRange(address, length)) return -Errno.EINVAL;
     const size = roundUp(length);
+    this.#changing(through, address, size, false);
     const result = this.#queue(through, Operation.mprotect, address, size, protection);
-    if (result === 0) this.protections.set(address, address + size, protection);
+    if (result === 0) this.protections.protect(address, address + size, protection);
     return result;
   }
 
@@ -82,6 +92,8 @@ export class SystrapAddressSpace implements AddressSpace {
     if (!inRange(to, toLength) || from % page !== 0 || from < userRange.start) return -Errno.EINVAL;
     if (fromLength < 0 || from + fromLength > userRange.end) return -Errno.EINVAL;
     const flags = RemapFlag.mayMove | RemapFlag.fixed | (keep ? RemapFlag.dontUnmap : 0);
+    if (fromLength > 0) this.#changing(through, from, roundUp(fromLength), false);
+    this.#changing(through, to, roundUp(toLength), true);
     const result = this.#queue(through, Operation.mremap, from, fromLength, toLength, flags, to);
     // A length of 0 makes a second mapping of shared pages.
     if (result === 0) {
@@ -92,6 +104,11 @@ export class SystrapAddressSpace implements AddressSpace {
 
   advise(through: Context, address: number, length: number, advice: number): number {
     if (!inRange(address, length)) return -Errno.EINVAL;
+    // Only what is not the program's may be lost by it.
+    const end = address + roundUp(length);
+    if (address < slotTable.start + slotTable.length && end > slotTable.start) {
+      this.#changing(through, address, roundUp(length), false);
+    }
     return this.#queue(through, Operation.madvise, address, roundUp(length), advice);
   }
 
@@ -109,11 +126,7 @@ export class SystrapAddressSpace implements AddressSpace {
 
   /** The address space of the process that a context of this one makes: `index` is its first context. */
   fork(index: number): SystrapAddressSpace {
-    return new SystrapAddressSpace(
-      this.#platform,
-      this.#platform.addon.contextSpace(index),
-      this.protections.clone(),
-    );
+    return new SystrapAddressSpace(this.#platform, this.#platform.addon.contextSpace(index), this);
   }
 
   /** For a context that could not be made: one that nothing can be done with. */
@@ -126,14 +139,14 @@ export class SystrapAddressSpace implements AddressSpace {
     this.#queue(through, Operation.mmap, 0, 2 ** 60, 0, MapFlag.private | MapFlag.anonymous);
   }
 
-  /** From how the registers are to how the program would have them without the platform. */
-  showRegisters(_registers: Registers): void {}
-
-  /** And back. */
-  hideRegisters(_registers: Registers): void {}
-
   segments(list: readonly number[]): Float64Array | undefined {
     return this.#platform.segments.fill(list);
+  }
+
+  #changing(through: Context, start: number, length: number, gone: boolean): void {
+    if (through instanceof SystrapContext && through.index >= 0) {
+      this.callSites.changing(through, start, start + length, gone);
+    }
   }
 
   #queue(through: Context, code: number, a0: number, a1: number, a2 = 0, a3 = 0, a4 = 0, fd = -1): number {

@@ -111,6 +111,14 @@ export class SystrapContext implements Context {
     return this.#records.i32[this.#at + 1]!;
   }
 
+  /** What a system call that came by a trap returns to; undefined if it came otherwise. */
+  get trappedCall(): number | undefined {
+    const { u32 } = this.#records;
+    const at = this.#at;
+    if (u32[at] !== ContextEvent.syscall || u32[at + Record.trapped / 4] === 0) return undefined;
+    return u32[at + Record.callAddress / 4]! + u32[at + Record.callAddress / 4 + 1]! * 0x1_0000_0000;
+  }
+
   get fault(): Fault {
     const { u32 } = this.#records;
     const at = this.#at;
@@ -171,7 +179,7 @@ export class SystrapContext implements Context {
       registers[Reg.ss] = 0x2bn;
       registers[Reg.eflags]! &= ~trapFlag;
       for (let i = Reg.ds; i < registerCount; i++) registers[i] = 0n;
-      this.addressSpace.showRegisters(registers);
+      this.addressSpace.callSites.show(registers);
     }
     return this.#view();
   }
@@ -185,13 +193,14 @@ export class SystrapContext implements Context {
   }
 
   resumeRegisters(): void {
-    this.addressSpace.hideRegisters(this.registers());
+    this.addressSpace.callSites.hide(this.registers());
     this.#continue(Command.registers);
   }
 
   step(): void {
     const registers = this.registers();
-    this.addressSpace.hideRegisters(registers);
+    // A jump to a trampoline is no instruction of the program's.
+    this.addressSpace.callSites.stop(this);
     registers[Reg.eflags]! |= trapFlag;
     this.#continue(Command.registers);
   }

@@ -37,6 +37,10 @@ export const Operation = {
   fail: 20,
 } as const;
 
+/** Pointers that rewritten call sites jump through, and what these point to. */
+export const slotTable = { start: 0x050f_0000, length: 0x1_0000 } as const;
+export const trampolines = { start: 0x7fe0_2000_0000, size: 128, count: 4096 } as const;
+
 export const userRange = { start: 0x10000, end: 0x7f00_0000_0000 } as const;
 
 /** What Addon.platformWait gives besides contexts. */
@@ -49,5 +53,6 @@ export const MapFlag = {
   fixed: 0x10,
   anonymous: 0x20,
   noReserve: 0x4000,
+  fixedNoReplace: 0x100000,
 } as const;
 export const RemapFlag = { mayMove: 1, fixed: 2, dontUnmap: 4 } as const;

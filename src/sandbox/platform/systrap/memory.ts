@@ -5,16 +5,17 @@ import type { Addon } from '../../host/addon.ts';
 import type { HostFd } from '../../host/contract.ts';
 import type { UserMemory } from '../contract.ts';
 import type { SystrapAddressSpace } from './address-space.ts';
+import type { SystrapContext } from './context.ts';
 import { unmapped } from './protections.ts';
 
 const mostSegments = 1024;
 
 export class SystrapMemory implements UserMemory {
   readonly #addon: Addon;
-  readonly #context: { readonly index: number };
+  readonly #context: SystrapContext;
   readonly #space: SystrapAddressSpace;
 
-  constructor(addon: Addon, context: { readonly index: number }, space: SystrapAddressSpace) {
+  constructor(addon: Addon, context: SystrapContext, space: SystrapAddressSpace) {
     this.#addon = addon;
     this.#context = context;
     this.#space = space;
@@ -71,12 +72,15 @@ export class SystrapMemory implements UserMemory {
   }
 
   peek(address: number, target: Uint8Array, offset: number, length: number): number {
-    return this.#forced(address, length, (at, done, part, protection) =>
+    const done = this.#forced(address, length, (at, done, part, protection) =>
       this.#addon.memoryPeek(this.#context.index, at, target, offset + done, part, protection),
     );
+    if (done > 0) this.#space.callSites.conceal(address, target, offset, done);
+    return done;
   }
 
   poke(address: number, source: Uint8Array, offset: number, length: number): number {
+    this.#space.callSites.changing(this.#context, address, address + length, false);
     return this.#forced(address, length, (at, done, part, protection) =>
       this.#addon.memoryPoke(this.#context.index, at, source, offset + done, part, protection),
     );
@@ -94,7 +98,7 @@ export class SystrapMemory implements UserMemory {
       const protection = this.#space.protections.at(at);
       if (protection === unmapped) break;
       const part = Math.min(length - done, this.#space.protections.end(at) - at);
-      if (access(at, done, part, protection) < 0) break;
+      if (access(at, done, part, protection & 7) < 0) break;
       done += part;
     }
     return done === 0 && length > 0 ? -Errno.EFAULT : done;

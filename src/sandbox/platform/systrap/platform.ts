@@ -97,6 +97,13 @@ export class SystrapPlatform implements Platform {
           continue;
         }
         context.settle();
+        const call = context.trappedCall;
+        if (call !== undefined) {
+          context.addressSpace.callSites.trapped(context, call);
+        } else if (context.event === ContextEvent.fault && context.addressSpace.callSites.explains(context)) {
+          context.resumeRegisters();
+          continue;
+        }
         return context;
       }
       if (index === Wait.events) this.#host.dispatch();

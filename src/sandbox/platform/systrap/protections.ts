@@ -3,6 +3,8 @@
 // program may not read.
 
 export const unmapped = -1;
+/** Beside the protection's bits: stores change what others map, too. */
+export const sharedPages = 8;
 
 export class Protections {
   // Starts of ranges in ascending order; each goes on to the next start. The last one is unmapped.
@@ -19,6 +21,35 @@ export class Protections {
   /** The protection at an address, or `unmapped`. */
   at(address: number): number {
     return this.#values[this.#find(address)]!;
+  }
+
+  /** Where the range that holds the address begins. */
+  begin(address: number): number {
+    return this.#starts[this.#find(address)]!;
+  }
+
+  /** Whether nothing is mapped from start to end. */
+  isFree(start: number, end: number): boolean {
+    return this.at(start) === unmapped && this.end(start) >= end;
+  }
+
+  /** Whether any page from start to end has one of these protections. */
+  some(start: number, end: number, bits: number): boolean {
+    for (let i = this.#find(start); i < this.#starts.length && this.#starts[i]! < end; i++) {
+      const value = this.#values[i]!;
+      if (value !== unmapped && value & bits) return true;
+    }
+    return false;
+  }
+
+  /** Changes the protection of what is mapped from start to end. */
+  protect(start: number, end: number, protection: number): void {
+    for (let at = start; at < end; ) {
+      const next = Math.min(this.end(at), end);
+      const value = this.at(at);
+      if (value !== unmapped) this.set(at, next, protection | (value & sharedPages));
+      at = next;
+    }
   }
 
   /** Where the range that holds the address ends. */
