@@ -55,8 +55,8 @@ export function changeMode(task: Task, path: Path, mode: number): number {
   if (inode === undefined) return -Errno.ENOENT;
   if (path.mount.readOnly) return -Errno.EROFS;
   const { credentials } = task;
-  if (!ownerOrCapable(credentials, inode)) return -Errno.EPERM;
   if (inode.isSymlink) return -Errno.EOPNOTSUPP;
+  if (!ownerOrCapable(credentials, inode)) return -Errno.EPERM;
   let bits = mode & ModeBit.all;
   if (!credentials.inGroup(inode.gid) && !capableOver(credentials, inode, Capability.fsetid))
     bits &= ~ModeBit.setGid;

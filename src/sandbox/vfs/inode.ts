@@ -125,7 +125,10 @@ export abstract class Inode {
   removeDirectory(_name: string, _inode: Inode): number {
     return -Errno.EPERM;
   }
-  /** flags: RENAME_*. The VFS has checked directories against files, ancestors and stickiness. */
+  /**
+   * flags: RENAME_*; owner: whose a whiteout is. The VFS has checked directories against files, ancestors and
+   * stickiness.
+   */
   rename(
     _name: string,
     _inode: Inode,
@@ -133,6 +136,7 @@ export abstract class Inode {
     _newName: string,
     _replaced: Inode | undefined,
     _flags: number,
+    _owner: Credentials,
   ): number {
     return -Errno.EPERM;
   }

@@ -69,7 +69,9 @@ export function openAt(
   if ((flags & OpenFlag.path) !== 0) {
     const result = walk.resolve(dirfd, path);
     if (result < 0) return result;
-    return new PathDescription(flags, walk.path);
+    const file = new PathDescription(flags, walk.path);
+    file.credentials = task.credentials;
+    return file;
   }
   let result = walk.toParent(dirfd, path);
   let created = false;
@@ -141,10 +143,14 @@ function mayCreateInSticky(task: Task, mount: Mount, directory: Inode, inode: In
   if (!(directory.mode & ModeBit.sticky)) return 0;
   const { protection } = mount.vfs;
   const type = inode.mode & FileType.mask;
+  // What is neither is judged as if it were both and the switches on.
+  if (type === FileType.regular && protection.regular === 0) return 0;
+  if (type === FileType.fifo && protection.fifos === 0) return 0;
+  if (inode.uid === directory.uid || inode.uid === task.credentials.fsuid) return 0;
+  if (directory.mode & 0o002) return -Errno.EACCES;
   const level =
     type === FileType.regular ? protection.regular : type === FileType.fifo ? protection.fifos : 0;
-  if (level === 0 || inode.uid === directory.uid || inode.uid === task.credentials.fsuid) return 0;
-  if (directory.mode & 0o002 || (directory.mode & 0o020 && level >= 2)) return -Errno.EACCES;
+  if (directory.mode & 0o020 && level >= 2) return -Errno.EACCES;
   return 0;
 }
 
@@ -218,6 +224,7 @@ export function openPlace(task: Task, place: Path, flags: number, access: number
   const file = inode.open(task, place, wanted);
   if (typeof file === 'number') return file;
   file.flags &= ~openOnly;
+  file.credentials = task.credentials;
   if (counted && file.path !== undefined) {
     inode.writers++;
     file.countedWriter = true;

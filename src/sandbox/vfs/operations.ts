@@ -297,7 +297,15 @@ function renameDentry(
   if (isMountPoint(task, mount, old) || isMountPoint(task, mount, target)) return -Errno.EBUSY;
   const oldName = old.name;
   const newName = target.name;
-  const result = oldDirectory.rename(oldName, source, newDirectory, newName, replaced, flags);
+  const result = oldDirectory.rename(
+    oldName,
+    source,
+    newDirectory,
+    newName,
+    replaced,
+    flags,
+    task.credentials,
+  );
   if (result < 0) return result;
   const { vfs } = mount;
   if (exchange) {

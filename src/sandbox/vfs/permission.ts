@@ -125,19 +125,25 @@ export function newInodeOwner(
 }
 
 /**
- * The mode after somebody wrote, truncated or changed the owner of a regular file: without set-user-ID and effective
- * set-group-ID unless he has CAP_FSETID (setattr_should_drop_suidgid). undefined: it stays as it is.
+ * The mode after somebody wrote or truncated a regular file: without set-user-ID and effective set-group-ID unless he
+ * has CAP_FSETID (setattr_should_drop_suidgid). ownerChanged: after chown(2), whose caller's capabilities do not count,
+ * and which counts for all but directories. undefined: it stays as it is.
  */
-export function modeAfterChange(inode: Inode, credentials: Credentials, always = false): number | undefined {
+export function modeAfterChange(
+  inode: Inode,
+  credentials: Credentials,
+  ownerChanged = false,
+): number | undefined {
   const { mode } = inode;
-  if (!(mode & (ModeBit.setUid | ModeBit.setGid)) || (mode & FileType.mask) !== FileType.regular)
-    return undefined;
+  const type = mode & FileType.mask;
+  if (!(mode & (ModeBit.setUid | ModeBit.setGid))) return undefined;
+  if (ownerChanged ? type === FileType.directory : type !== FileType.regular) return undefined;
   let kill = mode & ModeBit.setUid;
   if (mode & ModeBit.setGid) {
     if (mode & ModeBit.groupExecute) kill |= ModeBit.setGid;
     else if (!credentials.inGroup(inode.gid) && !capableOver(credentials, inode, Capability.fsetid))
       kill |= ModeBit.setGid;
   }
-  if (kill === 0 || (!always && capableOver(credentials, inode, Capability.fsetid))) return undefined;
+  if (kill === 0 || (!ownerChanged && capableOver(credentials, inode, Capability.fsetid))) return undefined;
   return mode & ~kill;
 }

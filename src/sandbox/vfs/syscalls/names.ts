@@ -44,15 +44,17 @@ function link(task: Task, fromFd: number, from: number, toFd: number, to: number
   if (flags & ~(At.symlinkFollow | At.emptyPath)) return -Errno.EINVAL;
   let lookup = flags & At.symlinkFollow ? Lookup.follow : 0;
   if (flags & At.emptyPath) lookup |= Lookup.empty;
+  if (flags & At.emptyPath && readPath(task, from) === '') {
+    // Only who opened a file may give it a name by its descriptor, or who may find it by its handle.
+    const file = task.files.get(fromFd);
+    const opener = file?.credentials === task.credentials;
+    if (file && !opener && !task.credentials.has(Capability.dacReadSearch)) return -Errno.ENOENT;
+  }
   const place = placeOrFile(task, fromFd, from, lookup);
   if (typeof place === 'number') return place;
   const path = readPath(task, to);
   if (typeof path === 'number') return path;
   if (place instanceof FileDescription) return -Errno.EXDEV;
-  if (flags & At.emptyPath && !task.credentials.has(Capability.dacReadSearch)) {
-    const text = readPath(task, from);
-    if (text === '') return -Errno.ENOENT;
-  }
   return makeLink(task, place, toFd, path);
 }
 

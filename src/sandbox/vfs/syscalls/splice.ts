@@ -262,10 +262,18 @@ function sendfile(task: Task, args: Arguments): number {
   if (typeof offset === 'object') return offset.errno;
   const output = fileOf(task, args.i32(0));
   if (!output?.writable) return -Errno.EBADF;
-  if (!isPositioned(task, input) || input.inode?.isDirectory) return -Errno.EINVAL;
-  if (output.flags & OpenFlag.append) return -Errno.EINVAL;
   const count = Math.min(args.size(3), maximumTransfer);
+  const sink = pipeOf(output);
+  if (sink === undefined) {
+    if (output.flags & OpenFlag.append) return -Errno.EINVAL;
+  } else {
+    if (sink.readers === 0) return broken(task);
+    if (sink.full && output.nonBlocking) return -Errno.EAGAIN;
+    if (count === 0) return 0;
+  }
+  if (!isPositioned(task, input)) return -Errno.EINVAL;
   if (count === 0) return 0;
+  if (input.inode?.isDirectory) return -Errno.EINVAL;
   const from = new Cursor(input, offset);
   let total = 0;
   const attempt = () => {

@@ -259,7 +259,8 @@ export class Generator {
         args: [-100, path, this.#times(), this.#pick([0, 0x100])],
       }),
       () => ({ name: 'copy_file_range', args: [handle, 0, this.#handle(), 0, this.#length(), 0] }),
-      () => ({ name: 'sendfile', args: [handle, this.#handle(), 0, this.#length()] }),
+      // Short, because a file that is sent into itself shows in Linux which pages the pipe in between borrowed.
+      () => ({ name: 'sendfile', args: [handle, this.#handle(), 0, this.#pick([0, 1, 5])] }),
       () => ({ name: 'fsync', args: [handle] }),
       () => ({ name: 'fadvise64', args: [handle, 0, this.#pick([0, -1, 5]), this.#random(7)] }),
       () => ({
@@ -347,6 +348,7 @@ export class Differential {
 
   /** Who makes the calls from now on, for both sides. */
   become(uid: number): void {
+    if (uid === this.#sandbox.credentials.fsuid) return;
     this.#raw.call(SyscallNumber.setfsgid, uid);
     this.#raw.call(SyscallNumber.setfsuid, uid);
 
@@ -371,6 +373,11 @@ export class Differential {
       ...nativeArgs.map((value) => (typeof value === 'string' ? Buffer.from(`${value}\0`, 'latin1') : value)),
     );
     const sandbox = this.#sandbox.call(step.name, ...sandboxArgs);
+    const rewound =
+      step.name === 'lseek' &&
+      native >= 0 &&
+      sandbox >= 0 &&
+      this.#rewindDirectory(nativeArgs[0], sandboxArgs[0]);
     if (step.opens && native >= 0 && sandbox >= 0) this.#descriptors.push([native, sandbox]);
     const buffers = (args: readonly Value[]) => args.filter((value) => value instanceof Uint8Array);
     const text = (result: number, args: readonly Value[]) => {
@@ -378,11 +385,21 @@ export class Differential {
       const data = step.shown?.(buffers(args), result) ?? '';
       return data === '' ? value : `${value} ${data}`;
     };
-    const wanted = text(native, nativeArgs);
-    const got = text(sandbox, sandboxArgs);
+    const wanted = rewound ? 'a cookie' : text(native, nativeArgs);
+    const got = rewound ? 'a cookie' : text(sandbox, sandboxArgs);
     const line = `${step.name}(${step.args.map(argumentText).join(', ')}) = ${wanted.slice(0, 200)}`;
     this.log.push(line);
     return wanted === got ? undefined : `${line}\n  but the sandbox says ${got.slice(0, 200)}`;
+  }
+
+  /** Cookies are each kernel's own: a directory is read from its beginning or where it is, but not from a number. */
+  #rewindDirectory(native: Value | undefined, sandbox: Value | undefined): boolean {
+    const stat = new Uint8Array(144);
+    this.#raw.call(SyscallNumber.fstat, Number(native), stat);
+    if ((new DataView(stat.buffer).getUint32(24, true) & 0o170000) !== 0o040000) return false;
+    this.#raw.call(SyscallNumber.lseek, Number(native), 0, 0);
+    this.#sandbox.call('lseek', Number(sandbox), 0, 0);
+    return true;
   }
 
   get handles(): number {

@@ -174,7 +174,8 @@ export class Contents {
       // What is cut off reads as zeroes if the file grows again.
       this.#bytes.fill(0, Math.min(size, this.#bytes.length), Math.min(this.size, this.#bytes.length));
     }
-    if (size < this.size) this.#drop(Math.ceil(size / pageBytes), Number.POSITIVE_INFINITY);
+    // Pages beyond the end (FALLOC_FL_KEEP_SIZE) go, too.
+    if (size <= this.size) this.#drop(Math.ceil(size / pageBytes), Number.POSITIVE_INFINITY);
     this.size = size;
     return 0;
   }
@@ -218,8 +219,10 @@ export class Contents {
     }
     this.#charged += missing;
     this.#unwritten ??= new PageMap();
+    // Done twice, it makes a page one that was written: so does Linux (shmem_get_folio), and SEEK_HOLE shows it.
     for (let page = first; page < last; page++)
-      if (!this.#pages.has(page)) this.#unwritten.set(page, page + 1);
+      if (this.#pages.has(page)) this.#unwritten.clear(page, page + 1);
+      else this.#unwritten.set(page, page + 1);
     this.#pages.set(first, last);
     if (!keepSize && end > this.size) {
       if (this.#fd >= 0) {

@@ -11,7 +11,10 @@ import type { TmpfsInode } from './inode.ts';
 
 const dotCookie = 0;
 const dotDotCookie = 1;
+/** Further on it is this and the cookie of the last name that was given. */
 const entriesCookie = 2;
+/** Read to its end (DIR_OFFSET_EOD): what comes later is seen after a rewind only. */
+const endCookie = 0x7fff_ffff;
 
 export class TmpfsDirectoryFile extends FileDescription {
   readonly #inode: TmpfsInode;
@@ -50,12 +53,15 @@ export class TmpfsDirectoryFile extends FileDescription {
       if (!emit({ name: '..', ino: parent.ino, type: directory, next: entriesCookie })) return 0;
       this.position = entriesCookie;
     }
-    for (const entry of inode.entries?.from(this.position) ?? []) {
-      const next = entry.cookie + 1;
+    if (this.position === endCookie) return 0;
+    const last = this.position - entriesCookie;
+    for (const entry of inode.entries?.below(last === 0 ? Number.POSITIVE_INFINITY : last) ?? []) {
+      const next = entry.cookie + entriesCookie;
       const type = directoryEntryType(entry.inode.mode);
       if (!emit({ name: entry.name, ino: entry.inode.ino, type, next })) return 0;
       this.position = next;
     }
+    this.position = endCookie;
     return 0;
   }
 }

@@ -1,5 +1,6 @@
-// The names in a directory of tmpfs. Each has a cookie that it keeps as long as it lives; reading goes from the lowest
-// to the highest, so that a reader who comes back with a cookie misses and repeats nothing whatever happened meanwhile.
+// The names in a directory of tmpfs. Each has a cookie that it keeps as long as it lives; a directory is read from the
+// highest, which is the newest name, to the lowest, so that a reader who comes back with a cookie misses and repeats
+// nothing whatever happened meanwhile. A renamed file is new in its directory, as in Linux (fs/libfs.c, __d_move).
 
 export interface Entry<T> {
   readonly name: string;
@@ -7,16 +8,13 @@ export interface Entry<T> {
   inode: T;
 }
 
-/** Below are "." and "..". */
-const firstCookie = 3;
-
 export class EntryList<T> {
   readonly #byName = new Map<string, Entry<T>>();
   /** Ascending by cookie, with gaps where names were removed. */
   #order: (Entry<T> | undefined)[] = [];
   /** Cookies of #order, to search in. */
   #cookies: number[] = [];
-  #next = firstCookie;
+  #next = 1;
 
   get size(): number {
     return this.#byName.size;
@@ -26,17 +24,12 @@ export class EntryList<T> {
     return this.#byName.get(name);
   }
 
+  /** The name must be free. */
   add(name: string, inode: T): void {
     const entry = { name, cookie: this.#next++, inode };
     this.#byName.set(name, entry);
     this.#order.push(entry);
     this.#cookies.push(entry.cookie);
-  }
-
-  /** Another inode under the name, in the same place. */
-  replace(name: string, inode: T): void {
-    const entry = this.#byName.get(name);
-    if (entry) entry.inode = inode;
   }
 
   remove(name: string): boolean {
@@ -65,9 +58,9 @@ export class EntryList<T> {
     return low;
   }
 
-  /** In ascending order from a cookie on. */
-  *from(cookie: number): IterableIterator<Entry<T>> {
-    for (let i = this.#position(cookie); i < this.#order.length; i++) {
+  /** Those with cookies below this one, the highest first. */
+  *below(cookie: number): IterableIterator<Entry<T>> {
+    for (let i = this.#position(cookie) - 1; i >= 0; i--) {
       const entry = this.#order[i];
       if (entry !== undefined) yield entry;
     }

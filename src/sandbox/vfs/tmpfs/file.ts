@@ -54,8 +54,7 @@ export class TmpfsFile extends FileDescription {
         count = contents.size - at;
       }
     }
-    const mode = modeAfterChange(inode, task.credentials);
-    if (mode !== undefined) inode.setAttributes({ mode: mode & ModeBit.all }, task.credentials);
+    this.#dropPrivileges(task);
     const moved = contents.write(io, at, count);
     if (moved > 0) {
       inode.modified();
@@ -110,9 +109,7 @@ export class TmpfsFile extends FileDescription {
     const contents = this.#contents;
     if (mode & Allocate.punchHole) {
       if (inode.seals & (Seal.write | Seal.futureWrite)) return -Errno.EPERM;
-      const result = contents.punch(offset, length);
-      if (result >= 0) inode.modified();
-      return result;
+      return this.#allocated(task, contents.punch(offset, length));
     }
     const keepSize = (mode & Allocate.keepSize) !== 0;
     const end = offset + length;
@@ -121,8 +118,19 @@ export class TmpfsFile extends FileDescription {
       if (allowed < 0) return allowed;
       if (inode.seals & Seal.grow) return -Errno.EPERM;
     }
-    const result = contents.allocate(offset, length, keepSize);
-    if (result >= 0) inode.modified();
+    return this.#allocated(task, contents.allocate(offset, length, keepSize));
+  }
+
+  #dropPrivileges(task: Task): void {
+    const mode = modeAfterChange(this.#inode, task.credentials);
+    if (mode !== undefined) this.#inode.setAttributes({ mode: mode & ModeBit.all }, task.credentials);
+  }
+
+  /** file_modified. */
+  #allocated(task: Task, result: number): number {
+    if (result < 0) return result;
+    this.#dropPrivileges(task);
+    this.#inode.modified();
     return result;
   }
 

@@ -253,6 +253,7 @@ export class TmpfsInode extends Inode {
     newName: string,
     replaced: Inode | undefined,
     flags: number,
+    owner: Credentials,
   ): number {
     if (!(inode instanceof TmpfsInode) || !(target instanceof TmpfsInode)) return -Errno.EXDEV;
     const from = this.entries;
@@ -261,8 +262,10 @@ export class TmpfsInode extends Inode {
     if (replaced !== undefined && !(replaced instanceof TmpfsInode)) return -Errno.EXDEV;
     if (flags & Rename.exchange) {
       if (replaced === undefined) return -Errno.ENOENT;
-      from.replace(name, replaced);
-      to.replace(newName, inode);
+      from.remove(name);
+      to.remove(newName);
+      from.add(name, replaced);
+      to.add(newName, inode);
       if (this !== target) {
         const moved = Number(inode.isDirectory) - Number(replaced.isDirectory);
         this.nlink -= moved;
@@ -270,15 +273,12 @@ export class TmpfsInode extends Inode {
       }
     } else {
       if (replaced?.entries && replaced.entries.size > 0) return -Errno.ENOTEMPTY;
-      if (flags & Rename.whiteout) {
-        const whiteout = this.#makeWhiteout(inode);
-        if (typeof whiteout === 'number') return whiteout;
-        from.replace(name, whiteout);
-      } else {
-        from.remove(name);
-      }
-      if (replaced) to.replace(newName, inode);
-      else to.add(newName, inode);
+      const whiteout = flags & Rename.whiteout ? this.#make(FileType.character, 0, owner) : undefined;
+      if (typeof whiteout === 'number') return whiteout;
+      from.remove(name);
+      if (whiteout) from.add(name, whiteout);
+      to.remove(newName);
+      to.add(newName, inode);
       if (replaced?.isDirectory) {
         replaced.nlink = 0;
         target.nlink--;
@@ -295,11 +295,6 @@ export class TmpfsInode extends Inode {
     inode.changed();
     replaced?.changed();
     return 0;
-  }
-
-  #makeWhiteout(like: TmpfsInode): TmpfsInode | number {
-    if (!this.fileSystem.takeInode()) return -Errno.ENOSPC;
-    return new TmpfsInode(this.fileSystem, FileType.character, like.uid, like.gid, 0, undefined);
   }
 
   override readLink(_task: Task): string | number {
