@@ -71,5 +71,5 @@ export function main(argv: readonly string[]): never {
     );
     host.exit(70);
   }
-  host.exit(0);
+  return host.exit(0);
 }

@@ -180,6 +180,8 @@ const conditional: readonly {
   { call: 'clone', when: [[masked(0, threadFlags, threadFlags), masked(0, namespaceFlags, 0)]] },
   { call: 'clone3', when: [], otherwise: Verdict.errno(Errno.ENOSYS) },
   { call: 'socketpair', when: [[is(0, family.unix)]] },
+  // Whose message a stub's is: SO_PASSCRED of SOL_SOCKET.
+  { call: 'setsockopt', when: [[is(1, 1), is(2, 16)]] },
   { call: 'newfstatat', when: [[masked(3, atEmptyPath, atEmptyPath)]] },
   { call: 'prctl', when: [[is(0, ...Object.values(prctlCommands))]] },
   // Only to read them.
@@ -236,10 +238,7 @@ const deadly: readonly Call[] = [
 
 export function filterOf(profile: JailProfile): Filter {
   const allow = (calls: readonly Call[]): Rule[] => calls.map((name) => ({ call: SyscallNumber[name] }));
-  const rules: Rule[] = [
-    ...allow(plain),
-    ...conditional.map(({ call, ...rest }) => ({ call: SyscallNumber[call], ...rest })),
-  ];
+  const rules: Rule[] = allow(plain);
   const refused: Call[] = [...deadly];
   if (profile.network === 'host') {
     rules.push(
@@ -247,6 +246,7 @@ export function filterOf(profile: JailProfile): Filter {
       ...allow(hostNetwork),
     );
   }
+  rules.push(...conditional.map(({ call, ...rest }) => ({ call: SyscallNumber[call], ...rest })));
   if (profile.platform === 'ptrace') rules.push(...allow(['ptrace', 'wait4']));
   else refused.push('ptrace');
   for (const call of refused)
