@@ -47,6 +47,18 @@ const withoutMeaning = new Set([
   ...['unbindable', 'runbindable', 'z', 'Z', 'copy', 'nocopy', 'U', 'rro', 'rrw', 'tmpcopyup'],
 ]);
 
+/** File systems that every configuration asks for, and that not every kernel has. */
+const optionalTypes = new Set([
+  'sysfs',
+  'mqueue',
+  'cgroup',
+  'cgroup2',
+  'securityfs',
+  'debugfs',
+  'tracefs',
+  'bpf',
+]);
+
 function readOptions(mount: MountSpec): { readonly flags: number; readonly data: string } {
   let flags = 0;
   const data: string[] = [];
@@ -119,6 +131,9 @@ function makeFileSystem(task: Task, mount: MountSpec, data: string, gofer: Gofer
     return made;
   }
   const type = kernel.part(Vfs).fileSystemType(mount.type);
+  // As on a machine without what they would show: programs find the directory, and nothing in it.
+  if (!type && optionalTypes.has(mount.type))
+    return new TmpfsFileSystem(kernel, { pages: 1, inodes: 1, mode: 0o555 });
   if (!type)
     throw new ControlError(
       `mount ${mount.destination}: the sandbox has no file system ${mount.type}`,
