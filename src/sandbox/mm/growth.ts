@@ -5,7 +5,7 @@ import { Rlimit } from '../abi/resource.ts';
 import type { Task } from '../kernel/contract.ts';
 import type { Context, Fault } from '../platform/contract.ts';
 import { hostProtection } from './host-changes.ts';
-import { alignDown, alignUp, maximumMappings, overlapsHole, stackGuardGap } from './placement.ts';
+import { alignDown, alignUp, maximumMappings, stackGuardGap } from './placement.ts';
 import type { ProgramMemory } from './program-memory.ts';
 import { Mapping, VmFlag } from './vma.ts';
 import { startWithGap } from './vma-set.ts';
@@ -43,7 +43,7 @@ export function setBreak(memory: ProgramMemory, task: Task, address: number): nu
     return brk;
   }
   const length = to - from;
-  if (to > memory.range.end || from < memory.range.start || overlapsHole(from, to)) return brk;
+  if (to > memory.range.end || from < memory.range.start) return brk;
   const flags =
     VmFlag.read |
     VmFlag.write |

@@ -7,7 +7,7 @@ import { Errno } from '../abi/errno.ts';
 import { MapFlag, Mremap, pageSize } from '../abi/memory.ts';
 import type { Task } from '../kernel/contract.ts';
 import { hostProtection } from './host-changes.ts';
-import { alignUp, choosePlace, maximumMappings, overlapsHole } from './placement.ts';
+import { alignUp, choosePlace, maximumMappings } from './placement.ts';
 import type { ProgramMemory } from './program-memory.ts';
 import { lockedMask, Mapping, VmFlag } from './vma.ts';
 
@@ -53,7 +53,7 @@ export function remap(
   if (placed) return moveTo(memory, task, mapping, address, oldLength, newLength, newAddress, flags);
   if (oldLength > 0 && address + oldLength === mapping.end) {
     const end = address + newLength;
-    const free = end <= limit && !overlapsHole(mapping.end, end) && !memory.set.overlaps(mapping.end, end);
+    const free = end <= limit && !memory.set.overlaps(mapping.end, end);
     if (free) return extend(memory, task, mapping, address, end);
   }
   if ((flags & Mremap.mayMove) === 0) return -Errno.ENOMEM;

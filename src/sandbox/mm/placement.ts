@@ -5,7 +5,10 @@ import { Errno } from '../abi/errno.ts';
 import { MapFlag, Personality, pageSize, pmdSize } from '../abi/memory.ts';
 import { type HoleRange, startWithGap, type VmaSet } from './vma-set.ts';
 
-/** Addresses that the platform needs for itself in every address space: what patched call sites jump through. */
+/**
+ * Addresses that the platform uses for what patched call sites jump through. It does without where a program maps them
+ * itself (a large one that is linked there); so they are never chosen, but can be asked for.
+ */
 export const platformHoles: readonly HoleRange[] = [{ start: 0x050f_0000, end: 0x0510_0000 }];
 
 /** vm.max_map_count. */
@@ -99,7 +102,7 @@ export function choosePlace(
   if (flags & (MapFlag.fixed | MapFlag.fixedNoReplace)) {
     if (address > range.end - length) return -Errno.ENOMEM;
     if (address % pageSize !== 0) return -Errno.EINVAL;
-    if (address < range.start || overlapsHole(address, address + length)) return -Errno.EPERM;
+    if (address < range.start) return -Errno.EPERM;
     return address;
   }
   // round_hint_to_min.

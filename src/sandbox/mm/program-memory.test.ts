@@ -54,8 +54,6 @@ test('MAP_FIXED_NOREPLACE refuses what is there; a hint that is taken moves else
 test('the platform keeps its own addresses', () => {
   const p = new FakeProgram();
   assert.equal(p.map(0x1000, P, rw, fixed), -Errno.EPERM);
-  assert.equal(p.map(0x050f_0000, P, rw, fixed), -Errno.EPERM);
-  assert.equal(p.map(0x050e_f000, 2 * P, rw, fixed), -Errno.EPERM);
   const { end } = p.platform.userRange;
   assert.equal(p.map(end, P, rw, fixed), -Errno.ENOMEM);
   assert.notEqual(p.map(0x050f_0000, P, rw, anonymous), 0x050f_0000);
@@ -67,6 +65,10 @@ test('the platform keeps its own addresses', () => {
     o.startsWith('unmap'),
   );
   assert.deepEqual(operations, ['unmap 5000000+f0000', 'unmap 5100000+100000']);
+  // A program that is linked there gets it.
+  assert.equal(p.map(0x050e_f000, 3 * P, rw, fixed), 0x050e_f000);
+  assert.equal(p.mm.unmap(p.task, 0x050e_0000, 0x20_0000), 0);
+  assert.equal((p.context.addressSpace as FakeAddressSpace).operations.at(-1), 'unmap 50e0000+200000');
 });
 
 test('errors of mmap come in the order of Linux', () => {

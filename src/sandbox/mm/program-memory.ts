@@ -19,14 +19,7 @@ import { growForKernel, resolveFault, setBreak } from './growth.ts';
 import { HostChanges, hostProtection } from './host-changes.ts';
 import { anonymousFlags, fileFlags, mayLockAtAll } from './map-rules.ts';
 import { protect } from './mprotect.ts';
-import {
-  alignUp,
-  type Bases,
-  choosePlace,
-  maximumMappings,
-  overlapsHole,
-  platformHoles,
-} from './placement.ts';
+import { alignUp, type Bases, choosePlace, maximumMappings, platformHoles } from './placement.ts';
 import { SharedAnonymousMemory } from './shared-memory.ts';
 import { countedAs, lockedMask, Mapping, VmFlag } from './vma.ts';
 import { VmaSet } from './vma-set.ts';
@@ -268,7 +261,7 @@ export class ProgramMemory implements MemoryManager {
     this.changes.begin();
     const parts = this.set.cut(start, end);
     this.changes.record(start, end, parts, 'none');
-    const result = this.changes.settle(context, this.unmapOnHost(context, start, end));
+    const result = this.changes.settle(context, this.#unmapOnHost(context, start, end, parts));
     // Nothing was split, so the host has no reason to refuse: files are let go at once.
     if (result === 0 && refused === 0 && parts.some((part) => part.file)) this.changes.forget();
     return result;
@@ -282,18 +275,18 @@ export class ProgramMemory implements MemoryManager {
     return splits;
   }
 
-  /** Leaves the platform's own holes alone. */
-  unmapOnHost(context: Context, start: number, end: number): number {
+  /** Leaves the platform's own holes alone, unless something of the program's was there. */
+  #unmapOnHost(context: Context, start: number, end: number, parts: readonly Mapping[]): number {
     let from = start;
-    if (overlapsHole(start, end))
-      for (const hole of platformHoles) {
-        if (hole.end <= from || hole.start >= end) continue;
-        if (hole.start > from) {
-          const result = this.addressSpace.unmap(context, from, hole.start - from);
-          if (result < 0) return result;
-        }
-        from = hole.end;
+    for (const hole of platformHoles) {
+      if (hole.end <= from || hole.start >= end) continue;
+      if (parts.some((part) => part.start < hole.end && part.end > hole.start)) continue;
+      if (hole.start > from) {
+        const result = this.addressSpace.unmap(context, from, hole.start - from);
+        if (result < 0) return result;
       }
+      from = hole.end;
+    }
     return from < end ? this.addressSpace.unmap(context, from, end - from) : 0;
   }
 

@@ -123,7 +123,7 @@ export const memorySyscalls: readonly Syscall[] = [
     name: 'mmap',
     signature: 'addr:address length:size prot:flags.prot flags:flags.map fd:fd offset:hex -> address',
     support: 'partial',
-    note: 'no huge page pools (ENOMEM), no MAP_SYNC (EOPNOTSUPP); addresses below 64 KiB and 050f0000–050fffff are reserved',
+    note: 'no huge page pools (ENOMEM), no MAP_SYNC (EOPNOTSUPP); nothing below 64 KiB',
     handler: mmap,
   },
   {
