@@ -78,7 +78,7 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
     futexes: new Futexes(),
     parts: standardParts(
       () => kernel,
-      (owner) => new LoopbackNetwork(owner),
+      (owner) => new LoopbackNetwork(kernel, owner),
     ),
     handle: (context) => dispatcher.handle(context),
   });

@@ -132,8 +132,7 @@ function makeFileSystem(task: Task, mount: MountSpec, data: string, gofer: Gofer
   }
   const type = kernel.part(Vfs).fileSystemType(mount.type);
   // As on a machine without what they would show: programs find the directory, and nothing in it.
-  if (!type && optionalTypes.has(mount.type))
-    return new TmpfsFileSystem(kernel, { pages: 1, inodes: 1, mode: 0o555 });
+  if (!type && optionalTypes.has(mount.type)) return emptyFileSystem(task, mount.type);
   if (!type)
     throw new ControlError(
       `mount ${mount.destination}: the sandbox has no file system ${mount.type}`,
@@ -143,6 +142,16 @@ function makeFileSystem(task: Task, mount: MountSpec, data: string, gofer: Gofer
   if (typeof made === 'number')
     throw failed(`making ${mount.type} for ${mount.destination} with options "${data}"`, made);
   return made;
+}
+
+/** A sysfs has the places where others are mounted. */
+function emptyFileSystem(task: Task, type: string): FileSystem {
+  const empty = new TmpfsFileSystem(task.kernel, { pages: 1, inodes: 3, mode: 0o555 });
+  if (type !== 'sysfs') return empty;
+  const below = empty.root.makeDirectory('fs', 0o555, task.credentials);
+  const made = typeof below === 'number' ? below : below.makeDirectory('cgroup', 0o555, task.credentials);
+  if (typeof made === 'number') throw failed('making /sys/fs/cgroup', made);
+  return empty;
 }
 
 /** The place; directories on the way, and the last component, are made where they are missing. */

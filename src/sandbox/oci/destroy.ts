@@ -1,7 +1,7 @@
 // Taking a container away: what still runs of it is ended, and nothing of it is left on the host; with the last
 // container its sandbox goes. Works from whatever state a crash has left.
 
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { Cgroup } from './cgroups.ts';
 import { ControlClient } from './control-client.ts';
 import type { Environment } from './create.ts';
@@ -32,6 +32,8 @@ export async function destroyContainer(environment: Environment, id: string): Pr
   if (last) {
     if (sandbox?.cgroup !== undefined) await removeCgroup(sandbox.cgroup);
     state.forgetSandbox(record.sandbox);
+    // Held still: whoever waits for it notices that the file has gone.
+    rmSync(`${state.sandbox(record.sandbox)}.lock`, { force: true });
   } else if (sandbox) {
     const { [id]: gone, ...gofers } = sandbox.gofers;
     void gone;
