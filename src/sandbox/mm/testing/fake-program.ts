@@ -1,8 +1,9 @@
 // A task with memory for unit tests: a fake platform's address space, limits that the test sets.
 
 import { Rlimit } from '../../abi/resource.ts';
+import type { Host } from '../../host/contract.ts';
 import type { Kernel, SignalInfo, Task } from '../../kernel/contract.ts';
-import type { Context } from '../../platform/contract.ts';
+import type { Context, Platform } from '../../platform/contract.ts';
 import { FakeHost } from '../../testing/fake-host.ts';
 import { type FakeContext, FakePlatform } from '../../testing/fake-platform.ts';
 import { FileDescription } from '../../vfs/file-description.ts';
@@ -39,10 +40,27 @@ export class FakeFile extends FileDescription {
   }
 }
 
+class HostFile extends FileDescription {
+  readonly #fd: number;
+
+  constructor(fd: number) {
+    super(0, undefined);
+    this.#fd = fd;
+  }
+
+  override read(_task: Task, io: Io, position: number | undefined): number {
+    return io.putFromHost(this.#fd, position ?? 0, io.left);
+  }
+
+  override mappable(): number {
+    return this.#fd;
+  }
+}
+
 export class FakeProgram {
   readonly host: FakeHost;
   readonly platform: FakePlatform;
-  readonly context: FakeContext;
+  context: FakeContext;
   readonly kernel: Kernel;
   readonly task: Task;
   readonly limits = new Map<number, number>([[Rlimit.stack, 8 * 2 ** 20]]);
@@ -50,14 +68,25 @@ export class FakeProgram {
   capable = true;
   personality = 0;
   mm: ProgramMemory;
+  readonly #parts = new Map<unknown, unknown>();
 
-  constructor(bases?: Bases, host = new FakeHost()) {
+  /** real: the task lives on this host and platform instead; only what is loaded there works. */
+  constructor(
+    bases?: Bases,
+    host = new FakeHost(),
+    real?: { readonly host: Host; readonly platform: Platform },
+  ) {
     this.host = host;
     this.platform = new FakePlatform(host);
     this.context = this.platform.createAddressSpace();
     this.kernel = {
-      host,
-      platform: this.platform,
+      host: real?.host ?? host,
+      platform: real?.platform ?? this.platform,
+      part: <T>(of: new (kernel: Kernel) => T): T => {
+        const made = this.#parts.get(of) ?? new of(this.kernel);
+        this.#parts.set(of, made);
+        return made as T;
+      },
       memoryTotal: 2 ** 24,
       cpus: 2,
       rootUserNamespace: {},
@@ -105,6 +134,18 @@ export class FakeProgram {
 
   file(bytes: Uint8Array | string = '', flags = 2): FakeFile {
     return new FakeFile(this.host, bytes, flags);
+  }
+
+  /** A file of the real host's. */
+  hostFile(fd: number): FileDescription {
+    return new HostFile(fd);
+  }
+
+  /** The task goes on with another image. */
+  adopt(context: Context, mm: ProgramMemory): void {
+    this.context = context as FakeContext;
+    this.mm = mm;
+    context.owner = this.task;
   }
 
   io(bytes: Uint8Array): BufferIo {
