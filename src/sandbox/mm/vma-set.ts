@@ -162,8 +162,9 @@ export class VmaSet {
     }
     this.#list.splice(index, to - index, ...kept);
     this.#changed();
-    // Room has come up that a search from above must see.
-    if (end > this.#knownBelow) this.#knownSize = Number.POSITIVE_INFINITY;
+    // Room has come up that a search from above must see: it reaches up to what comes next.
+    if (end > this.#knownBelow)
+      this.#knownBelow = this.#list[index + kept.length]?.start ?? Number.POSITIVE_INFINITY;
     return parts;
   }
 

@@ -9,6 +9,7 @@ import { Clone, CloneHigh, maximumNamespaceLevel, namespaceFlags } from '../../a
 import { Errno } from '../../abi/errno.ts';
 import { Rlimit } from '../../abi/resource.ts';
 import { Signal } from '../../abi/signal.ts';
+import { TaskPolicies } from '../../mm/policy.ts';
 import type { Context } from '../../platform/contract.ts';
 import { BLOCKED } from '../contract.ts';
 import type { TaskCredentials } from '../credentials/credentials.ts';
@@ -177,6 +178,7 @@ function birth(
   if (is(flags, Clone.sysvsem)) child.semaphoreUndo = parent.shareSemaphoreUndo();
   child.noNewPrivileges = parent.noNewPrivileges;
   child.personality = parent.personality;
+  kernel.part(TaskPolicies).inherit(parent, child);
   child.timerSlack = parent.timerSlack;
   child.defaultTimerSlack = parent.timerSlack;
   child.machineCheckPolicy = parent.machineCheckPolicy;
