@@ -9,9 +9,11 @@ import { createLinuxHost, startKubelet } from '../kubelet/index.ts';
 import { startPodNetwork } from '../network/index.ts';
 import { type ImageStore, openImageStore, type RegistryConfig } from '../runtime/embedded/images/index.ts';
 import { createCgroupManager, startEmbeddedRuntime } from '../runtime/embedded/index.ts';
+import { sandboxRuntime } from '../sandbox/oci/index.ts';
 import { nodeUser } from './identities.ts';
 import { startNodeServices } from './node-services.ts';
 import { dnsAddress, rangesOf } from './ranges.ts';
+import { SANDBOX } from './sandbox-class.ts';
 import type { ClusterPaths, ClusterSettings } from './state.ts';
 
 export interface MachineNodeOptions {
@@ -52,6 +54,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
   const { paths, settings, logger } = options;
   const podCidrs = rangesOf(settings.podCidr);
   const stack = new AsyncDisposableStack();
+  const sandbox = sandboxRuntime();
   try {
     const [host, images] = await Promise.all([
       startHostOperations({
@@ -103,6 +106,7 @@ export async function startMachineNode(options: MachineNodeOptions): Promise<Mac
         host,
         cgroups,
         cgroup: `/${settings.instance}`,
+        ...(sandbox === undefined ? {} : { handlers: { [SANDBOX]: sandbox } }),
         logger,
       }),
     );

@@ -31,6 +31,7 @@ import { machineAddress } from './machine.ts';
 import { type MachineNode, startMachineNode } from './machine-node.ts';
 import { PreflightError } from './preflight.ts';
 import { familyOf, firstAddress, loadBalancerRangesProblem, rangesOf } from './ranges.ts';
+import { ensureSandboxClass } from './sandbox-class.ts';
 import { type SimulatedNode, startSimulatedNode } from './simulated-node.ts';
 import {
   CLUSTER_NAME,
@@ -203,6 +204,7 @@ export async function startOnMachine(
       );
     }
     await ensureDefaultStorageClass(admin);
+    if (!simulated) await ensureSandboxClass(admin);
     const nodes = simulated
       ? await startSimulatedNodes(plane, options.simulate, serviceCidrs, logger, stack)
       : [
