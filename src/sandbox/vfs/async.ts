@@ -2,7 +2,7 @@
 
 import { Errno } from '../abi/errno.ts';
 import { OpenFlag } from '../abi/open.ts';
-import type { Process, ProcessGroup, Task } from '../kernel/contract.ts';
+import type { Process, ProcessGroup, SignalInfo, Task } from '../kernel/contract.ts';
 import { Poll, type Waiter } from '../kernel/wait-queue.ts';
 import type { FileDescription } from './file-description.ts';
 
@@ -93,6 +93,15 @@ export class AsyncOwner implements Waiter {
       asked === 0
         ? { signal: SIGIO, code: 0x80 }
         : { signal: asked, code: pollCode(ready), band: ready, fd: this.#fd };
+    this.#send(target, info);
+  }
+
+  /** Whatever O_ASYNC says: urgent data have come (SIGURG). */
+  signal(number: number): void {
+    if (this.#target) this.#send(this.#target, { signal: number, code: 0x80 });
+  }
+
+  #send(target: Target, info: SignalInfo): void {
     if (target.task) target.task.sendSignal(info);
     else if (target.process) target.process.sendSignal(info);
     else target.group?.sendSignal(info);

@@ -11,6 +11,7 @@ import { nameMaximum } from '../abi/file.ts';
 import type { Task } from '../kernel/contract.ts';
 import type { Inode } from './inode.ts';
 import type { Mount } from './mount.ts';
+import { Event, notifyGone } from './notify.ts';
 
 /** A name in a directory. Fields are changed by this file and by the core's operations only. */
 export class Dentry {
@@ -57,6 +58,12 @@ export class Dentry {
   #free(): void {
     const { inode, parent } = this;
     this.inode = undefined;
+    if (inode?.marks) {
+      // As Linux does (dentry_unlink_inode): at the end of a name of a file that has none left, even if it is still open
+      // under another one.
+      const stat = inode.stat();
+      if (typeof stat === 'number' || stat.nlink === 0) notifyGone(inode, Event.deleteSelf);
+    }
     inode?.release();
     parent?.release();
   }

@@ -1,23 +1,13 @@
 import assert from 'node:assert/strict';
-import { accessSync, constants } from 'node:fs';
 import { test } from 'node:test';
-import { Differential, runSequence } from './testing/differential.ts';
+import { Differential, hostTmpfs, runSequence } from './testing/differential.ts';
 
 /** Set to look at others; a failure names the seed that shows it. */
 const firstSeed = Number(process.env['VFS_SEED'] ?? 1);
 const sequences = Number(process.env['VFS_SEQUENCES'] ?? 1500);
 
-function hasHostTmpfs(): boolean {
-  try {
-    accessSync('/dev/shm', constants.W_OK);
-    return process.getuid?.() === 0;
-  } catch {
-    return false;
-  }
-}
-
 test('random calls on tmpfs have the results, errors and data that they have on the host', {
-  skip: hasHostTmpfs() ? false : 'needs root and a tmpfs on /dev/shm to compare with',
+  skip: hostTmpfs() ? false : 'needs root and a tmpfs on /dev/shm to compare with',
 }, () => {
   const raw = Differential.raw();
   for (let seed = firstSeed; seed < firstSeed + sequences; seed++)

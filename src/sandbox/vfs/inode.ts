@@ -7,7 +7,7 @@ import type { Credentials, Task } from '../kernel/contract.ts';
 import type { FileSystem, Path, Stat, Timespec } from './contract.ts';
 import type { FileDescription } from './file-description.ts';
 import type { InodeLocks } from './locks/inode-locks.ts';
-import { Event, type InodeMarks, notifyGone } from './notify.ts';
+import type { InodeMarks } from './notify.ts';
 
 /** What to change; left out: stays. `now` marks UTIME_NOW. */
 export interface AttributeChange {
@@ -52,12 +52,7 @@ export abstract class Inode {
   }
 
   release(): void {
-    if (--this.#references !== 0) return;
-    if (this.marks) {
-      const stat = this.stat();
-      if (typeof stat === 'number' || stat.nlink === 0) notifyGone(this, Event.deleteSelf);
-    }
-    this.evict();
+    if (--this.#references === 0) this.evict();
   }
 
   abstract stat(): Stat | number;

@@ -37,11 +37,11 @@ export interface Mark {
 
 export type InodeMarks = Set<Mark>;
 
-export function notifyInode(inode: Inode, mask: number, cookie = 0): void {
+/** Something happened to an inode itself, whatever its name (moved, its number of names changed). */
+export function notifyInode(inode: Inode, mask: number): void {
   const { marks } = inode;
   if (marks === undefined) return;
-  const full = inode.isDirectory ? mask | Event.isDirectory : mask;
-  for (const mark of [...marks]) mark.notify(full, cookie, undefined, false);
+  for (const mark of [...marks]) mark.notify(mask, 0, undefined, false);
 }
 
 /** Something happened to a name in a directory. */
@@ -64,14 +64,13 @@ export function notifyPath(path: Path, mask: number): void {
   const { inode, parent } = dentry;
   if (inode === undefined) return;
   const above = parent?.inode?.marks;
-  if (above !== undefined) {
-    const full = inode.isDirectory ? mask | Event.isDirectory : mask;
-    for (const mark of [...above]) mark.notify(full, 0, dentry.name, dentry.unhashed);
-  }
-  if (inode.marks !== undefined) notifyInode(inode, mask);
+  if (above === undefined && inode.marks === undefined) return;
+  const full = inode.isDirectory ? mask | Event.isDirectory : mask;
+  if (above !== undefined) for (const mark of [...above]) mark.notify(full, 0, dentry.name, dentry.unhashed);
+  notifyInode(inode, full);
 }
 
-/** The last name and the last user of an inode are gone. */
+/** An inode has lost its last name and the user of that name, or its file system. */
 export function notifyGone(inode: Inode, mask: number): void {
   const { marks } = inode;
   if (marks === undefined) return;

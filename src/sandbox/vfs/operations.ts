@@ -165,8 +165,8 @@ function removed(mount: Mount, dentry: Dentry, directory: Inode, victim: Inode):
   // Other namespaces may have mounts there: they go.
   mount.vfs.unmountAt(dentry);
   if (!isDirectory) notifyInode(victim, Event.attribute);
-  notifyChild(directory, Event.delete, name, isDirectory);
   mount.vfs.dentries.remove(dentry);
+  notifyChild(directory, Event.delete, name, isDirectory);
   // The next look for the name needs no question to the file system.
   if (parent !== undefined && !parent.unhashed) mount.vfs.dentries.add(parent, name, undefined);
 }
@@ -312,15 +312,15 @@ function renameDentry(
     vfs.dentries.exchange(old, target);
   } else {
     if (replaced !== undefined) vfs.unmountAt(target);
-    if (replaced !== undefined && !replaced.isDirectory) replaced.acquire();
+    // Its end is told after the move.
+    target.acquire();
     vfs.dentries.move(old, newParent, newName);
   }
   notifyMoved(mount, oldDirectory, oldName, newDirectory, newName, source);
   if (exchange && replaced) notifyMoved(mount, newDirectory, newName, oldDirectory, oldName, replaced);
-  if (!exchange && replaced !== undefined && !replaced.isDirectory) {
-    notifyInode(replaced, Event.attribute);
-    replaced.release();
-  }
+  if (exchange) return 0;
+  if (replaced !== undefined && !replaced.isDirectory) notifyInode(replaced, Event.attribute);
+  target.release();
   return 0;
 }
 

@@ -234,10 +234,20 @@ function copy(
   to: Cursor | undefined,
   count: number,
 ): number {
-  const buffer = new Uint8Array(Math.min(count, chunk));
+  const buffer = new Uint8Array(pipeOf(output) ? 0 : Math.min(count, chunk));
   const { host } = task.kernel;
   let total = 0;
+  const sink = pipeOf(output);
   while (total < count) {
+    if (sink !== undefined) {
+      // A pipe borrows the file's pages: nothing is merged into them.
+      if (sink.full) return total > 0 ? total : -Errno.EAGAIN;
+      const moved = input.read(task, new PipeSink(host, sink, count - total), from.position);
+      if (moved <= 0) return total > 0 ? total : moved;
+      from.advance(moved);
+      total += moved;
+      continue;
+    }
     const wanted = Math.min(buffer.length, count - total);
     const got = input.read(task, new BufferIo(host, buffer.subarray(0, wanted)), from.position);
     if (got <= 0) return total > 0 ? total : got;
