@@ -131,6 +131,9 @@ export function cloneTask(parent: Thread, request: CloneRequest): number {
     return namespaces;
   }
   let child: Thread;
+  // In shared memory it must be there before the child runs, which may end, and zero the same word, at any moment then.
+  if (is(flags, Clone.vm) && is(flags, Clone.parentSetTid))
+    parent.memory.writeU32(request.parentTid, id.in(parent.process.pidNamespace));
   const context = is(flags, Clone.vm) ? parent.context.spawnThread() : parent.context.fork();
   child = birth(parent, request, id, context, credentials, { ...namespaces, fs });
   if (is(flags, Clone.pidfd)) {
@@ -244,7 +247,8 @@ function announce(parent: Thread, child: Thread, request: CloneRequest): number 
   const { flags } = request;
   const number = child.id.in(parent.process.pidNamespace);
   // An address that cannot be written is nobody's error.
-  if (is(flags, Clone.parentSetTid)) parent.memory.writeU32(request.parentTid, number);
+  if (is(flags, Clone.parentSetTid) && !is(flags, Clone.vm))
+    parent.memory.writeU32(request.parentTid, number);
   parent.trace.cloned(child, flags + request.exitSignal);
   const vfork = is(flags, Clone.vfork);
   if (!vfork && (parent.signals.work & Work.exit) === 0) {
