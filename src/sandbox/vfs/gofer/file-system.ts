@@ -3,8 +3,8 @@
 // written and mapped through descriptors that the Gofer donates, without asking it.
 //
 // Exclusive (a container's root): nobody else changes the tree, so that names, missing names, attributes, listings and
-// sizes are kept as long as there is room. Shared (volumes): each use of a name asks again; what others write is seen
-// at the next look (stat, open, read). Events of changes made outside are not seen (inotify).
+// sizes are kept as long as there is room. Shared (volumes): names and attributes are asked for again when the last
+// answer is older than 10 ms; what others write is seen at the next look (stat, open, read) after that. Events of changes made outside are not seen (inotify).
 
 import { Errno } from '../../abi/errno.ts';
 import { FileType } from '../../abi/open.ts';
@@ -102,6 +102,11 @@ export class GoferFileSystem implements FileSystem {
   forget(inode: GoferInode, hostDevice: number): void {
     const ofDevice = this.#inodes.get(hostDevice);
     if (ofDevice?.get(inode.ino) === inode) ofDevice.delete(inode.ino);
+  }
+
+  /** CLOCK_MONOTONIC in nanoseconds. */
+  now(): number {
+    return this.kernel.clock.monotonic();
   }
 
   /** How many inodes are kept. */

@@ -19,6 +19,14 @@ import { type DirectoryListing, GoferDirectory } from './directory.ts';
 import { GoferFile } from './file.ts';
 import type { GoferFileSystem } from './file-system.ts';
 
+/**
+ * In shared mode: for how long an answer counts. Programs look at the same names many times in a row; what others change
+ * outside is seen this much later at most.
+ */
+const freshNanoseconds = 10_000_000;
+/** Names of a directory whose last confirmation is remembered. */
+const askedNames = 1024;
+
 export class GoferInode extends Inode {
   readonly fileSystem: GoferFileSystem;
   readonly ino: number;
@@ -43,6 +51,9 @@ export class GoferInode extends Inode {
   #users = 0;
   #fifo: Fifo | undefined;
   #listing: DirectoryListing | undefined;
+  /** When the attributes were told last, and when the Gofer last confirmed a name in this directory (shared mode). */
+  #told: number;
+  readonly #asked = new Map<string, number>();
   /** In shared mode: what revalidate found instead of what was cached, for the lookup that follows. */
   #found: { readonly name: string; readonly inode: GoferInode } | undefined;
 
@@ -57,6 +68,7 @@ export class GoferInode extends Inode {
     this.gid = attributes.gid;
     this.#size = attributes.size;
     this.#stat = this.#statOf(attributes);
+    this.#told = fileSystem.now();
   }
 
   get node(): GoferNode {
@@ -92,6 +104,7 @@ export class GoferInode extends Inode {
     this.#size = attributes.size;
     this.#stat = this.#statOf(attributes);
     this.#stale = false;
+    this.#told = this.fileSystem.now();
   }
 
   /** Something that changes attributes was done; they are asked for when somebody wants to know. */
@@ -126,6 +139,7 @@ export class GoferInode extends Inode {
         btime: this.#stat.btime,
       };
       this.#stale = false;
+      this.#told = this.fileSystem.now();
       return 0;
     }
     const attributes = this.fileSystem.client.getAttributes(this.#node);
@@ -135,7 +149,9 @@ export class GoferInode extends Inode {
   }
 
   override stat(): Stat | number {
-    if (this.#stale || this.#mapped || !this.fileSystem.exclusive) {
+    const { fileSystem } = this;
+    const fresh = fileSystem.exclusive || fileSystem.now() - this.#told < freshNanoseconds;
+    if (this.#stale || this.#mapped || !fresh) {
       const result = this.refresh();
       if (result < 0) return result;
     }
@@ -311,10 +327,23 @@ export class GoferInode extends Inode {
   }
 
   override revalidate(name: string, inode: Inode | undefined, _task: Task): boolean {
-    if (this.fileSystem.exclusive) return true;
+    const { fileSystem } = this;
+    if (fileSystem.exclusive) return true;
+    const time = fileSystem.now();
+    const asked = this.#asked.get(name);
+    if (asked !== undefined && time - asked < freshNanoseconds) return true;
     const now = this.#walk(name);
-    if (typeof now === 'number') return inode === undefined && now === -Errno.ENOENT;
-    if (now === inode) return true;
+    if (this.#asked.size >= askedNames) this.#asked.clear();
+    if (typeof now === 'number') {
+      if (inode !== undefined || now !== -Errno.ENOENT) return false;
+      this.#asked.set(name, time);
+      return true;
+    }
+    if (now === inode) {
+      this.#asked.set(name, time);
+      return true;
+    }
+    this.#asked.delete(name);
     this.#found = { name, inode: now };
     return false;
   }
