@@ -257,6 +257,9 @@ void on_signal(int signal, struct info *info, struct frame *frame) {
     from_frame(t, frame);
   }
   if (signal == SIGSYS_ && info->arch == 0xc000003e) {
+    // A trampoline's own call stands for the site's, whose return address the program finds in rcx.
+    if (rip - TRAMPOLINES < TRAMPOLINES_SIZE && (rip & 0x7f) == 0x22)
+      t->registers[R_RCX] = frame->rcx = *(const uint64_t *)((rip & ~0x7ful) + 0x40);
     t->registers[R_ORIG_RAX] = t->registers[R_RAX];
     t->frame = frame;
     // Of what can be answered here the Sentry sees enough to rewrite the call site.

@@ -218,7 +218,9 @@ export class SystrapContext implements Context {
     const state = this.#platform.extendedState;
     const result = this.#addon.extendedGet(this.index, state);
     if (result < 0) return -Errno.EFAULT;
-    return this.memory.write(address, state, 0, this.extendedStateSize);
+    // Not queued: whoever builds a signal frame has to know now whether there is room for it.
+    const written = this.#addon.memoryPoke(this.index, address, state, 0, this.extendedStateSize, -1);
+    return written < 0 ? -Errno.EFAULT : 0;
   }
 
   loadExtendedState(address: number): number {
