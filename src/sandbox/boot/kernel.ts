@@ -19,6 +19,7 @@ import { timeSyscalls } from '../kernel/time/syscalls.ts';
 import { TimerQueue } from '../kernel/time/timer-queue.ts';
 import { memorySyscalls } from '../mm/syscalls.ts';
 import { LoopbackNetwork } from '../net/loopback/network.ts';
+import { registerNetworkTables } from '../net/proc.ts';
 import { socketSyscalls } from '../net/syscalls.ts';
 import type { Platform } from '../platform/contract.ts';
 import { Dispatcher } from '../syscalls/dispatch.ts';
@@ -86,6 +87,7 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
   vfs.registerType(procType);
   vfs.registerType(tmpfsType);
   registerTerminals(kernel);
+  registerNetworkTables(kernel);
   registerIpc(kernel);
   return {
     kernel,

@@ -3,9 +3,11 @@
 // TCP/IP stack is another one.
 
 import { Errno } from '../abi/errno.ts';
+import { NetlinkProtocol } from '../abi/netlink.ts';
 import { Family, SocketType } from '../abi/socket.ts';
 import type { Task, UserNamespace } from '../kernel/contract.ts';
 import type { NetworkInterface } from './contract.ts';
+import { NetlinkSocket } from './netlink/netlink-socket.ts';
 import type { Socket } from './socket.ts';
 import { UnixConnection } from './unix/connection.ts';
 import { UnixDatagram } from './unix/datagram.ts';
@@ -18,6 +20,8 @@ export abstract class NetworkStack implements UnixNamespace {
   readonly userNamespace: UserNamespace;
   readonly abstractNames = new AbstractNames();
   readonly unixSockets = new Set<UnixSocket>();
+  /** "protocol:port" of the netlink sockets. */
+  readonly netlinkPorts = new Set<string>();
   abstract readonly interfaces: readonly NetworkInterface[];
 
   constructor(userNamespace: UserNamespace) {
@@ -34,9 +38,20 @@ export abstract class NetworkStack implements UnixNamespace {
       case Family.inet:
       case Family.inet6:
         return this.createInet(task, family, type, protocol);
+      case Family.netlink:
+        return this.#createNetlink(task, type, protocol);
       default:
         return -Errno.EAFNOSUPPORT;
     }
+  }
+
+  /** Routing, and the kernel's news of devices, of which there are none. */
+  #createNetlink(task: Task, type: number, protocol: number): Socket | number {
+    if (type !== SocketType.raw && type !== SocketType.datagram) return -Errno.ESOCKTNOSUPPORT;
+    if (protocol < 0 || protocol >= NetlinkProtocol.maximum) return -Errno.EPROTONOSUPPORT;
+    if (protocol !== NetlinkProtocol.route && protocol !== NetlinkProtocol.kobjectUevent)
+      return -Errno.EPROTONOSUPPORT;
+    return new NetlinkSocket(task, this, type, protocol);
   }
 
   #createUnix(task: Task, type: number, protocol: number): UnixSocket | number {

@@ -71,12 +71,7 @@ export class PortTable<T extends PortHolder> {
       if (socket.boundDevice !== 0 && other.boundDevice !== 0 && socket.boundDevice !== other.boundDevice)
         continue;
       if (!overlap(ip, socket.onlyInet6, other.local.ip, other.onlyInet6)) continue;
-      if (
-        socket.reuseAddress &&
-        other.reuseAddress &&
-        !(this.#stream && (other.listening || socket.listening))
-      )
-        continue;
+      if (socket.reuseAddress && other.reuseAddress && !(this.#stream && other.listening)) continue;
       if (socket.reusePort && other.reusePort && socket.uid === other.uid) continue;
       return true;
     }
