@@ -99,6 +99,8 @@ export interface FdTable {
   get(fd: number): FileDescription | undefined;
   /** Takes over one reference; the lowest free number >= minimum; -EMFILE beyond the task's RLIMIT_NOFILE. */
   install(task: Task, file: FileDescription, closeOnExec: boolean, minimum?: number): number;
+  /** Whether install would find a number, for calls that must not do anything when there is none. */
+  hasFree(task: Task): boolean;
   /** dup2/dup3 semantics: closes what was there. Takes over one reference. */
   replace(task: Task, fd: number, file: FileDescription, closeOnExec: boolean): number;
   close(task: Task, fd: number): number;

@@ -88,6 +88,11 @@ export class DescriptorTable implements FdTable {
     return fd;
   }
 
+  hasFree(task: Task): boolean {
+    const fd = this.#lowestFree(0);
+    return fd < task.process.limit(rlimitNoFile).soft && fd < tableMaximum;
+  }
+
   replace(task: Task, fd: number, file: FileDescription, closeOnExec: boolean): number {
     if (fd < 0 || fd >= task.process.limit(rlimitNoFile).soft || fd >= tableMaximum) return -Errno.EBADF;
     const before = this.#take(fd);

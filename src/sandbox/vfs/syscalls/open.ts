@@ -83,7 +83,8 @@ function open(task: Task, dirfd: number, address: number, given: number, mode: n
   if (flags < 0) return flags;
   const path = readPath(task, address);
   if (typeof path === 'number') return path;
-  // The number is looked for first, so that nothing is created when there is none (do_sys_openat2).
+  // Nothing is created when there is no number for it (do_sys_openat2).
+  if (!task.files.hasFree(task)) return -Errno.EMFILE;
   return install(task, openAt(task, dirfd, path, flags, mode & ModeBit.all, 0), flags);
 }
 
@@ -115,6 +116,7 @@ function openat2(task: Task, args: Arguments): number {
     return -Errno.EAGAIN;
   const path = readPath(task, args.address(1));
   if (typeof path === 'number') return path;
+  if (!task.files.hasFree(task)) return -Errno.EMFILE;
   return install(task, openAt(task, args.i32(0), path, flags, mode, resolve & ~Resolve.cached), flags);
 }
 
