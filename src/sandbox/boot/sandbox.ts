@@ -20,6 +20,9 @@ import { TaskCredentials } from '../kernel/credentials/credentials.ts';
 import type { SandboxKernel } from '../kernel/kernel.ts';
 import { CgroupNamespace } from '../kernel/namespace/cgroup.ts';
 import { NamedUtsNamespace } from '../kernel/namespace/uts.ts';
+import { FilterProgram } from '../kernel/seccomp/bpf.ts';
+import { FilterChain } from '../kernel/seccomp/seccomp.ts';
+import { Work } from '../kernel/signal/contract.ts';
 import { Container } from '../kernel/task/container.ts';
 import { defaultLimits } from '../kernel/task/limits.ts';
 import { createProcess } from '../kernel/task/spawn.ts';
@@ -31,6 +34,7 @@ import { DescriptorTable } from '../vfs/fd-table.ts';
 import type { FileDescription } from '../vfs/file-description.ts';
 import { FileSystemContext } from '../vfs/fs-context.ts';
 import { endExecution, openExecutable } from '../vfs/open.ts';
+import { settingsOf } from '../vfs/proc/settings.ts';
 import { Lookup, resolveFrom } from '../vfs/walk.ts';
 import { describeSandbox } from './debug.ts';
 import { makeRoot, mountAll } from './mounts.ts';
@@ -192,7 +196,10 @@ export class Sandbox {
       network,
       pidNamespace,
       cgroup: new CgroupNamespace(owner),
-      prepare: (thread) => mountAll(thread, spec, gofer),
+      prepare: (thread) => {
+        mountAll(thread, spec, gofer);
+        applySettings(thread, spec.sysctl);
+      },
     });
     this.#containers.set(id, {
       id,
@@ -250,6 +257,7 @@ export class Sandbox {
         if (cwd < 0) throw new ControlError(`chdir to ${spec.cwd}: ${errnoName(cwd)}`, Math.abs(cwd));
         task.setCredentials(credentials);
         path = findProgram(task, path, envp);
+        if (spec.seccomp) confine(task, spec.seccomp.filter);
       },
       ended(status) {
         if (made) processEnded(made, status);
@@ -443,6 +451,30 @@ function enterDirectory(task: Thread, path: string): number {
   if (!place.dentry.inode?.isDirectory) return -Errno.ENOTDIR;
   task.fs.setCwd(place);
   return 0;
+}
+
+/** Puts the program under the container's own filter, which it does not leave any more. `filter`: in base64. */
+function confine(task: Thread, filter: string): void {
+  const program = FilterProgram.decode(Buffer.from(filter, 'base64'));
+  if (typeof program === 'number')
+    throw new ControlError('linux.seccomp: the filter is not valid', Errno.EINVAL);
+  const { seccomp } = task;
+  task.seccomp = new FilterChain(program, seccomp instanceof FilterChain ? seccomp : undefined);
+  task.signals.setWork(Work.seccomp);
+}
+
+/** linux.sysctl. What this kernel does not let be set is told in the log, and stays as it is. */
+function applySettings(task: Thread, wanted: Readonly<Record<string, string>>): void {
+  const settings = settingsOf(task.kernel);
+  for (const [name, value] of Object.entries(wanted)) {
+    const setting = settings.get(name.replaceAll('.', '/'));
+    if (setting?.write) {
+      const result = setting.write(`${value}\n`, task);
+      if (result < 0) throw new ControlError(`linux.sysctl: ${name}=${value}: ${errnoName(result)}`);
+    } else if (setting?.read(task).trim().replaceAll('\t', ' ') !== value.trim().replaceAll('\t', ' ')) {
+      task.kernel.log.warn(`linux.sysctl: ${name} cannot be set to ${value}`);
+    }
+  }
 }
 
 /** execvp(3): a name without a slash is looked for in PATH. */
