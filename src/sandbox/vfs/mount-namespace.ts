@@ -6,9 +6,9 @@ import { MountFlag, Unmount } from '../abi/mount.ts';
 import type { UserNamespace } from '../kernel/contract.ts';
 import type { FileSystem, Path } from './contract.ts';
 import type { Dentry } from './dentry.ts';
-import type { Mount, PeerGroup } from './mount.ts';
+import { type Mount, mountFlags, type PeerGroup } from './mount.ts';
 import { type PropagationType, propagatedMounts, propagationTargets } from './propagation.ts';
-import { mountFlags, type Vfs } from './vfs.ts';
+import type { Vfs } from './vfs.ts';
 
 /** sysctl fs.mount-max. */
 const mountMaximum = 100_000;

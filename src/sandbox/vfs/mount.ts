@@ -1,7 +1,7 @@
 // A mount: a file system, or a part of one, seen at a place. Mounts form the tree that a mount namespace shows.
 // What may be done with them is mount-namespace.ts; how changes spread between peers is propagation.ts.
 
-import { MountFlag } from '../abi/mount.ts';
+import { MountFlag, perMountFlags } from '../abi/mount.ts';
 import type { FileSystem } from './contract.ts';
 import type { Dentry } from './dentry.ts';
 import type { MountNamespace } from './mount-namespace.ts';
@@ -122,4 +122,12 @@ export class Mount {
     }
     this.releaseIfUnused();
   }
+}
+
+/** A mount's own flags from those of mount(2): relatime unless something else is asked for. */
+export function mountFlags(flags: number): number {
+  const own = flags & perMountFlags;
+  return flags & (MountFlag.noAccessTime | MountFlag.strictAccessTime)
+    ? own & ~MountFlag.relativeAccessTime
+    : own | MountFlag.relativeAccessTime;
 }

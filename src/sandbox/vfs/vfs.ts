@@ -1,7 +1,7 @@
 // What the virtual file system keeps for a whole sandbox: the dentry cache, the file systems that are mounted, the kinds
 // that can be, ids of mounts and peer groups, and the switches of /proc/sys/fs. One a kernel: kernel.part(Vfs).
 
-import { MountFlag, perMountFlags } from '../abi/mount.ts';
+import { MountFlag } from '../abi/mount.ts';
 import { statxSize } from '../abi/stat.ts';
 import type { Kernel, Task, UserNamespace } from '../kernel/contract.ts';
 import type { FileSystem, FileSystemType, Path, Timespec } from './contract.ts';
@@ -140,14 +140,6 @@ export class Vfs {
     this.#lastCookie = (this.#lastCookie + 1) >>> 0;
     return this.#lastCookie;
   }
-}
-
-/** A mount's own flags from those of mount(2): relatime unless something else is asked for. */
-export function mountFlags(flags: number): number {
-  const own = flags & perMountFlags;
-  return flags & (MountFlag.noAccessTime | MountFlag.strictAccessTime)
-    ? own & ~MountFlag.relativeAccessTime
-    : own | MountFlag.relativeAccessTime;
 }
 
 /** What lies on top at a place: follows mounts down. */
