@@ -2,7 +2,7 @@
 // network. What a sandbox has is decided here and nowhere else.
 
 import type { Host } from '../host/contract.ts';
-import type { KernelLog } from '../kernel/contract.ts';
+import type { KernelLog, UserNamespace } from '../kernel/contract.ts';
 import { Futexes } from '../kernel/futex/futexes.ts';
 import { futexSyscalls } from '../kernel/futex/syscalls.ts';
 import { registerIpc } from '../kernel/ipc/register.ts';
@@ -18,16 +18,20 @@ import { KernelClock } from '../kernel/time/kernel-clock.ts';
 import { timeSyscalls } from '../kernel/time/syscalls.ts';
 import { TimerQueue } from '../kernel/time/timer-queue.ts';
 import { memorySyscalls } from '../mm/syscalls.ts';
+import { ContainerNetwork } from '../net/container-network.ts';
+import type { NetworkNamespace } from '../net/contract.ts';
 import { LoopbackNetwork } from '../net/loopback/network.ts';
 import { registerNetworkTables } from '../net/proc.ts';
 import { socketSyscalls } from '../net/syscalls.ts';
 import type { Platform } from '../platform/contract.ts';
 import { Dispatcher } from '../syscalls/dispatch.ts';
 import { SyscallTable } from '../syscalls/table.ts';
+import { devtmpfsType } from '../vfs/dev/devtmpfs.ts';
 import { eventSyscalls } from '../vfs/event/syscalls.ts';
 import { pipeSyscalls } from '../vfs/pipe/syscalls.ts';
 import { procType } from '../vfs/proc/file-system.ts';
 import { fileSyscalls } from '../vfs/syscalls.ts';
+import { sysfsType } from '../vfs/sysfs/file-system.ts';
 import { tmpfsType } from '../vfs/tmpfs/file-system.ts';
 import { registerTerminals } from '../vfs/tty/register.ts';
 import { Vfs } from '../vfs/vfs.ts';
@@ -58,6 +62,8 @@ export interface KernelSettings {
   readonly cpus: number;
   readonly memoryTotal: number;
   readonly taskLimit: number;
+  /** The network that containers have from the start; left out: each has a loopback interface of its own. */
+  readonly network?: (owner: UserNamespace) => NetworkNamespace;
 }
 
 /** A kernel and its loop. */
@@ -86,8 +92,11 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
   const vfs = kernel.part(Vfs);
   vfs.registerType(procType);
   vfs.registerType(tmpfsType);
+  vfs.registerType(devtmpfsType);
+  vfs.registerType(sysfsType);
   registerTerminals(kernel);
   registerNetworkTables(kernel);
+  kernel.part(ContainerNetwork).shared = settings.network?.(kernel.rootUserNamespace);
   registerIpc(kernel);
   return {
     kernel,
