@@ -620,8 +620,9 @@ static void *pages(size_t length) {
 
 #define EXPORT(name) {#name, NULL, js_##name, NULL, NULL, NULL, napi_enumerable, NULL}
 
-// outside.c
+// outside.c, ptrace-calls.c
 void outside_register(napi_env env, napi_value exports);
+void ptrace_register(napi_env env, napi_value exports);
 
 NAPI_MODULE_INIT() {
   if (records) {
@@ -657,5 +658,6 @@ NAPI_MODULE_INIT() {
   };
   napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions);
   outside_register(env, exports);
+  ptrace_register(env, exports);
   return exports;
 }

@@ -1,6 +1,6 @@
 // What the Sentry sleeps on besides mailboxes: one epoll with the doorbell, watched descriptors, the sockets and
 // processes of address spaces, and fsyncs that have ended. Events for JavaScript are put into host_events.
-#include "sentry.h"
+#include "ptrace.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -101,6 +101,7 @@ int poll_events(int64_t nanoseconds) {
     case WAKE_SOCKET: space_hello(id, events[i].events); break;
     case WAKE_PROCESS: space_died(id); break;
     case WAKE_COMPLETION: collect_syncs(); break;
+    case WAKE_TRACEES: tracees_signalled(id); break;
     }
   }
   return host_events[0];

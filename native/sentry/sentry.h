@@ -82,7 +82,7 @@ extern int32_t *resume_queue; // [count, context, …]
 extern int32_t *host_events;  // [count, kind, id, value, …]
 
 // poll.c: everything that the loop sleeps on
-enum wake_kind { WAKE_DOORBELL, WAKE_WATCH, WAKE_SOCKET, WAKE_PROCESS, WAKE_COMPLETION };
+enum wake_kind { WAKE_DOORBELL, WAKE_WATCH, WAKE_SOCKET, WAKE_PROCESS, WAKE_COMPLETION, WAKE_TRACEES };
 int poll_init(void);
 int poll_add(int fd, uint32_t events, enum wake_kind kind, uint32_t id);
 int poll_change(int fd, uint32_t events, enum wake_kind kind, uint32_t id);

@@ -8,6 +8,7 @@ export interface Addon {
   readonly records: ArrayBuffer;
   readonly resumeQueue: ArrayBuffer;
   readonly hostEvents: ArrayBuffer;
+  readonly ptrace: PtraceCalls;
 
   monotonic(): number;
   realtime(out: Float64Array): number;
@@ -116,11 +117,66 @@ export interface Addon {
   extendedSet(context: number, source: Uint8Array, length: number): number;
 }
 
+/** What the ptrace platform needs (native/sentry/ptrace-calls.c). Contexts are their numbers in `records`. */
+export interface PtraceCalls {
+  start(control: number, vdso: Float64Array): number;
+  stop(): number;
+  wait(deadline: number): number;
+  create(): number;
+  make(context: number, thread: boolean): number;
+  discard(context: number): number;
+  /** failure: a negative errno with which it is to stop instead, as if it could not make what it was to make. */
+  resume(context: number, command: number, failure: number): number;
+  interrupt(context: number): number;
+  exit(context: number): number;
+  process(context: number): number;
+  destroy(process: number): number;
+  registers(context: number): number;
+  extendedGet(context: number, target: Uint8Array): number;
+  extendedSet(context: number, source: Uint8Array, length: number): number;
+  call(
+    context: number,
+    number: number,
+    a: number,
+    b: number,
+    c: number,
+    d: number,
+    e: number,
+    f: number,
+  ): number;
+  mapFile(
+    context: number,
+    address: number,
+    length: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ): number;
+  resident(context: number, address: number, length: number, target: Uint8Array): number;
+
+  read(context: number, address: number, target: Uint8Array, offset: number, length: number): number;
+  write(context: number, address: number, source: Uint8Array, offset: number, length: number): number;
+  string(context: number, address: number, maximum: number): string | number;
+  load32(context: number, address: number): number;
+  load64(context: number, address: number): number;
+  store32(context: number, address: number, value: number): number;
+  store64(context: number, address: number, low: number, high: number): number;
+  clear(context: number, address: number, length: number): number;
+  exchange(context: number, address: number, expected: number, desired: number): number;
+  peek(context: number, address: number, target: Uint8Array, offset: number, length: number): number;
+  poke(context: number, address: number, source: Uint8Array, offset: number, length: number): number;
+  fromHost(context: number, fd: number, position: number, segments: Float64Array, count: number): number;
+  toHost(context: number, fd: number, position: number, segments: Float64Array, count: number): number;
+}
+
 /** Kinds of entries in hostEvents: count, then kind, id and value of each (enum wake_kind in sentry.h). */
 export const HostEvent = { watch: 1, completion: 4 } as const;
 
 export const addonPath = fileURLToPath(new URL('../../../build/native/sentry.node', import.meta.url));
 export const stubPath = fileURLToPath(new URL('../../../build/native/bulkhead-stub', import.meta.url));
+/** The program of the ptrace platform's template process. */
+export const traceePath = fileURLToPath(new URL('../../../build/native/bulkhead-tracee', import.meta.url));
 
 /** Can be loaded once in a process; loading it again gives the same. */
 export function loadAddon(path: string = addonPath): Addon {
