@@ -1,14 +1,16 @@
 // Starts the program of program.js, which lies beside it, with the code that V8 made of it when it was built
-// (program.code), so that nothing is compiled anew. `--make-code` makes that file: of all that has been compiled when
-// the program is loaded.
+// (program.code), so that nothing is compiled anew. `--make-code` makes that file: of all functions, whether loading the
+// program calls them or not.
 //
 // The code is of no use to another V8, or when the source has changed: then V8 refuses it and compiles.
 'use strict';
 const { readFileSync, writeFileSync } = require('node:fs');
+const { setFlagsFromString } = require('node:v8');
 const { Script } = require('node:vm');
 
 const filename = `${__dirname}/program.js`;
 const making = process.argv[2] === '--make-code';
+if (making) setFlagsFromString('--no-lazy');
 let cachedData;
 if (!making) {
   try {
@@ -21,5 +23,10 @@ const source = `(function (require, module, __dirname) {${readFileSync(filename,
 const script = new Script(source, { filename, cachedData });
 const program = { exports: {} };
 script.runInThisContext()(require, program, __dirname);
-if (making) writeFileSync(`${__dirname}/program.code`, script.createCachedData());
-else program.exports.main(process.argv.slice(2));
+if (making) {
+  // V8 takes the file only under the flags that it was made with.
+  setFlagsFromString('--lazy');
+  writeFileSync(`${__dirname}/program.code`, script.createCachedData());
+} else {
+  program.exports.main(process.argv.slice(2));
+}

@@ -10,7 +10,13 @@ import { defaultConfig } from './default-config.ts';
 import { CommandError } from './errors.ts';
 import { type ExecOptions, execInContainer } from './exec.ts';
 import { openForegroundTerminal } from './foreground.ts';
-import { deleteContainer, pauseContainer, signalContainer, startContainer } from './lifecycle.ts';
+import {
+  deleteContainer,
+  pauseContainer,
+  removeEnded,
+  signalContainer,
+  startContainer,
+} from './lifecycle.ts';
 import {
   debugCommand,
   eventsCommand,
@@ -60,6 +66,11 @@ function preserved(flags: Flags): number {
 
 const text = (flags: Flags, name: string): string | undefined => flags.text(name) || undefined;
 
+/** What hooks that come too late to matter had to say. */
+function complain(complaints: readonly string[]): void {
+  for (const complaint of complaints) process.stderr.write(`${complaint}\n`);
+}
+
 async function create({ flags, environment, ...rest }: Invocation): Promise<number> {
   const { attended } = await createContainer(environment, {
     id: rest.positional[0] ?? '',
@@ -102,7 +113,7 @@ async function run({ flags, environment, positional }: Invocation): Promise<numb
   }
   const status = await attendInForeground(attended);
   await foreground?.restore();
-  if (!flags.is('keep')) await deleteContainer(environment, name, true);
+  if (!flags.is('keep')) complain(await removeEnded(environment, record));
   return status;
 }
 
@@ -208,8 +219,7 @@ export const commands: Readonly<Record<string, Command>> = {
     arguments: [1, 1],
     async run(invocation) {
       const { environment, flags } = invocation;
-      const complaints = await deleteContainer(environment, id(invocation), flags.is('force'));
-      for (const complaint of complaints) process.stderr.write(`${complaint}\n`);
+      complain(await deleteContainer(environment, id(invocation), flags.is('force')));
       return 0;
     },
   },

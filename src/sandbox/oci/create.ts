@@ -171,20 +171,22 @@ async function joinSandbox(
   const running = known && isAlive(known.sentry) ? known : undefined;
   const home = running ? running.cgroup : sandboxCgroup;
   const members = cgroupMembers(home, container);
+  // The Sentry takes longest, so it is begun first; the Gofer comes up meanwhile.
+  const started = running ? undefined : startSandbox(outside, state, sandbox, options, members);
   const starting = startContainerGofer(outside, roots, members);
   let gofer: Awaited<typeof starting> | undefined;
   try {
+    // Both are under way; a failure is told when both have ended.
+    const [sentry] = await Promise.allSettled([started, starting]);
+    if (sentry.status === 'rejected')
+      throw new CommandError(
+        `the sandbox did not start: ${messageOf(sentry.reason)}${logOf(state, sandbox)}`,
+      );
     let record: SandboxRecord;
     if (running) {
       record = running;
     } else {
-      const started = startSandbox(outside, state, sandbox, options, members);
-      // Both are under way; the first failure is told when both have ended.
-      const [sentry] = await Promise.allSettled([started, starting]);
-      if (sentry.status === 'rejected')
-        throw new CommandError(
-          `the sandbox did not start: ${messageOf(sentry.reason)}${logOf(state, sandbox)}`,
-        );
+      if (!sentry.value) throw new CommandError('the sandbox did not start');
       record = { id: sandbox, sentry: sentry.value.sentry, cgroup: sandboxCgroup, gofers: {} };
       state.writeSandbox(record);
     }

@@ -70,7 +70,12 @@ export async function deleteContainer(
   if (!force && status !== 'stopped' && status !== 'creating' && status !== 'created')
     throw new CommandError(`cannot delete container ${id} that is not stopped: ${status}`);
   if (status === 'created' || force) endFirst(environment, record);
-  await destroyContainer(environment, id);
+  return removeEnded(environment, record);
+}
+
+/** Of a container whose program has ended. Gives what poststop hooks had to complain about. */
+export async function removeEnded(environment: Environment, record: ContainerRecord): Promise<string[]> {
+  await destroyContainer(environment, record.id);
   return runAllHooks(record.hooks, 'poststop', ociState(record, 'stopped'), record.bundle);
 }
 
