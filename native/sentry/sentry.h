@@ -45,6 +45,7 @@ struct context {
   uint8_t state;
   uint8_t dead;     // died has been or will be reported
   uint8_t dirty;    // in the list of contexts with operations that are not carried out yet
+  uint8_t woken;    // it slept when it was replied to, and has not been seen since
   uint8_t in_call;  // stopped by a system call: copied-in segments count
   uint32_t slot;
   int32_t running;  // index in the list of running contexts, -1
@@ -70,6 +71,8 @@ struct space {
   int pidfd;
   int socket;
   bool dead;
+  bool grouped;       // its process leads a group of its own
+  struct space *origin; // forked from it, and not heard of yet
   bool condemned;     // destroyed before its process was known
   uint8_t *mailboxes;
   uint64_t tickets;

@@ -33,7 +33,8 @@ static int control_socket = -1, doorbell_fd = -1;
 static struct sentry_state *sentry;
 static uint32_t next_scan, last_delivered = UINT32_MAX, since_poll;
 static uint32_t processors;
-static uint64_t ticks_per_us, spin_ticks, last_poll;
+static uint32_t unborn; // address spaces made by fork whose process has not said hello
+static uint64_t ticks_per_us, spin_ticks, wake_ticks, last_poll;
 
 static inline uint64_t ticks(void) {
   uint32_t low, high;
@@ -75,7 +76,9 @@ int platform_start(int control, int doorbell, int state, uint64_t *hello) {
   processors = sched_getaffinity(0, sizeof set, &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
   calibrate();
   spin_ticks = processors > 1 ? 100 * ticks_per_us : 0;
+  wake_ticks = 8 * ticks_per_us;
   free_count = running_count = died_count = dirty_count = 0;
+  unborn = 0;
   last_delivered = UINT32_MAX;
   // The last record is for contexts that could not be made.
   for (int i = CONTEXTS - 2; i >= 0; i--) free_contexts[free_count++] = i;
@@ -125,7 +128,6 @@ static struct context *context_new(struct space *s, uint32_t slot) {
   c->mailbox->answers = 0;
   c->mailbox->segments = 0;
   c->mailbox->thread_id = UINT32_MAX; // until the thread says who it is
-  c->mailbox->patience = (uint32_t)spin_ticks;
   s->slots[slot] = 1;
   s->contexts++;
   return c;
@@ -192,6 +194,7 @@ fail:
 }
 
 static void space_free(struct space *s) {
+  if (s->origin) unborn--;
   spaces[s->id] = NULL;
   if (s->socket >= 0) close(s->socket);
   if (s->pidfd >= 0) close(s->pidfd);
@@ -201,6 +204,31 @@ static void space_free(struct space *s) {
 
 static void kill_process(const struct space *s) {
   if (s->pidfd >= 0) syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
+}
+
+static bool take_hello(struct space *s);
+
+// The process and all that came of it behind the Sentry's back. Children that the kernel knows of have groups of their
+// own as soon as they have said hello, and are waited for; what has not been made by now ends with the socket.
+static void kill_group(struct space *s) {
+  kill_process(s);
+  for (uint32_t id = 0; unborn && id < SPACES; id++) {
+    struct space *child = spaces[id];
+    if (!child || child->origin != s) continue;
+    struct pollfd wait = {child->socket, POLLIN, 0};
+    bool said = poll(&wait, 1, 500) == 1 && (wait.revents & POLLIN) && take_hello(child);
+    if (child->origin) unborn--;
+    child->origin = NULL;
+    if (child->condemned) {
+      if (said) kill_group(child);
+      space_free(child);
+    } else if (!said) {
+      mark_dead(child);
+    }
+  }
+  // Once, for the number may be another's later.
+  if (s->grouped) kill(-s->pid, SIGKILL);
+  s->grouped = false;
 }
 
 static int send_descriptors(int socket, const void *bytes, size_t length, const int *fds, int count) {
@@ -263,6 +291,10 @@ static bool take_hello(struct space *s) {
   memcpy(&who, CMSG_DATA(header), sizeof who);
   if (who.pid <= 0) return false;
   s->pid = who.pid;
+  if (s->origin) unborn--;
+  s->origin = NULL;
+  // A program can jump into the stub's text and clone what nobody knows of; that stays in this group and ends with it.
+  s->grouped = setpgid(who.pid, who.pid) == 0;
   s->pidfd = (int)syscall(SYS_pidfd_open, who.pid, 0);
   if (s->pidfd < 0) return false;
   return poll_add(s->pidfd, EPOLLIN, WAKE_PROCESS, s->id) == 0;
@@ -273,7 +305,7 @@ void space_hello(uint32_t id, uint32_t events) {
   struct space *s = id < SPACES ? spaces[id] : NULL;
   if (!s) return;
   if (s->condemned) {
-    if ((events & EPOLLIN) && take_hello(s)) kill_process(s);
+    if ((events & EPOLLIN) && take_hello(s)) kill_group(s);
     space_free(s);
   } else if (events & (EPOLLHUP | EPOLLERR)) {
     mark_dead(s);
@@ -289,10 +321,8 @@ static void mark_dead(struct space *s) {
   if (s->dead) return;
   s->dead = true;
   poll_remove(s->socket);
-  if (s->pidfd >= 0) {
-    kill_process(s);
-    poll_remove(s->pidfd);
-  }
+  if (s->pidfd >= 0) poll_remove(s->pidfd);
+  kill_group(s);
   for (int i = 0; i < CONTEXTS; i++) {
     struct context *c = &contexts[i];
     if (c->state == CONTEXT_FREE || c->space != s || c->dead) continue;
@@ -308,7 +338,7 @@ static void drop_space(struct space *s) {
     poll_change(s->socket, EPOLLIN, WAKE_SOCKET, s->id);
     return;
   }
-  kill_process(s);
+  kill_group(s);
   space_free(s);
 }
 
@@ -360,7 +390,9 @@ static void reply(struct context *c, uint32_t command) {
     c->dirty = 0;
     list_remove(dirty, &dirty_count, (int32_t)(c - contexts));
   }
-  if (__atomic_exchange_n(&m->state, STATE_RUNNING, __ATOMIC_SEQ_CST) == STATE_SLEEPING) futex(&m->state, FUTEX_WAKE, 1);
+  m->awake = AWAKE_NOT;
+  c->woken = __atomic_exchange_n(&m->state, STATE_RUNNING, __ATOMIC_SEQ_CST) == STATE_SLEEPING;
+  if (c->woken) futex(&m->state, FUTEX_WAKE, 1);
 }
 
 static void go_on(struct context *c, uint32_t command) {
@@ -466,12 +498,9 @@ static bool collect(struct context *c, uint64_t now) {
     return true;
   case EVENT_STARTED:
     c->thread = (int32_t)number;
-    if (c->space->pid == 0) {
-      c->space->leader = c->slot;
-      if (!take_hello(c->space)) {
-        broken(c);
-        return false;
-      }
+    if (c->space->pid == 0 && !take_hello(c->space)) {
+      broken(c);
+      return false;
     }
     return true;
   default: broken(c); return false;
@@ -481,6 +510,23 @@ static bool collect(struct context *c, uint64_t now) {
 static inline bool stopped(const struct context *c) {
   uint32_t state = __atomic_load_n(&c->mailbox->state, __ATOMIC_ACQUIRE);
   return state == STATE_STOPPED || state == STATE_SLEEPING;
+}
+
+// Whether a running context is on another processor. One that was woken may wait for this one: it is given a moment.
+static bool elsewhere(struct context *c, uint64_t now) {
+  if (c->woken) {
+    uint32_t processor = __atomic_load_n(&c->mailbox->awake, __ATOMIC_ACQUIRE);
+    if (processor == AWAKE_NOT) return now - c->resumed < wake_ticks;
+    c->processor = processor & 0xffff;
+    c->woken = false;
+  }
+  return c->processor != sentry->processor;
+}
+
+// Stubs spin for as long as the Sentry does, but not where somebody else needs the processor.
+static void set_patience(void) {
+  uint32_t patience = (uint32_t)((uint32_t)running_count < processors ? spin_ticks : spin_ticks / 8);
+  if (sentry->patience != patience) sentry->patience = patience;
 }
 
 // The next context that has stopped, or -1. *worth: a peer on another processor is expected to stop soon.
@@ -498,7 +544,7 @@ static int scan(uint64_t now, bool *worth) {
       return -1; // its death is reported next
     }
     if (c->resumed == 0) c->resumed = now;
-    if (c->gap < spin_ticks && c->processor != sentry->processor) *worth = true;
+    if (c->gap < spin_ticks && elsewhere(c, now)) *worth = true;
     if (++i == count) i = 0;
   }
   return -1;
@@ -547,6 +593,7 @@ int platform_wait(double deadline) {
   flush_dirty();
   unsigned processor;
   if (getcpu(&processor, NULL) == 0 && sentry->processor != (processor & 0xfff)) sentry->processor = processor & 0xfff;
+  set_patience();
   uint64_t now = ticks(), spin_end = now + spin_ticks;
   for (uint32_t round = 0;; round++) {
     if (died_count) {
@@ -730,6 +777,9 @@ int context_fork(int index) {
     return result;
   }
   records[child - contexts].args[0] = (uint64_t)result; // which operation makes it
+  s->leader = c->slot;
+  s->origin = c->space;
+  unborn++;
   run_list_add(child);
   return (int)(child - contexts);
 }
@@ -816,7 +866,8 @@ void platform_stop(void) {
       struct pollfd wait = {s->socket, POLLIN, 0};
       if (poll(&wait, 1, 1000) == 1) take_hello(s);
     }
-    kill_process(s);
+    s->origin = NULL;
+    kill_group(s);
     space_free(s);
   }
   poll_remove(doorbell_fd);

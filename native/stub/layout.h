@@ -49,6 +49,8 @@
 #define EVENT_FOREIGN 0x200  // a system call by another way than the 64-bit instruction
 // Bits 16…31: the processor it ran on.
 
+#define AWAKE_NOT 0xffffffff
+
 // Commands, in the low 8 bits of mailbox.control with the reply; above them the number of operations (8 bits).
 #define COMMAND_RESULT 0    // rax is mailbox.number, all else as it was
 #define COMMAND_REGISTERS 1 // registers are mailbox.registers
@@ -156,7 +158,7 @@ struct mailbox {
   uint32_t answers;   // the stub may answer these calls alone: getpid, gettid, clocks
   uint32_t pid;
   uint32_t tid;
-  uint32_t patience; // microseconds for which the stub spins before it sleeps
+  uint32_t unused0;
   uint32_t unused[11];
   // Written by the stub.
   uint32_t segments;
@@ -168,7 +170,8 @@ struct mailbox {
   uint64_t fault_error;
   uint64_t fault_address;
   uint32_t thread_id;
-  uint32_t unused2[5];
+  uint32_t awake; // the processor that it goes on on after it slept; AWAKE_NOT until then
+  uint32_t unused2[4];
   uint64_t registers[REGISTERS];
   struct segment segment[SEGMENTS];
   uint64_t unused3[40];
@@ -179,6 +182,7 @@ struct sentry_state {
   uint32_t asleep;        // ring the doorbell after posting an event
   uint32_t processor;     // where the Sentry runs
   uint32_t wake_sequence; // changes whenever a futex is woken
+  uint32_t patience;      // ticks for which a stub spins before it sleeps
 };
 
 // What the zygote says first on its control socket.

@@ -58,7 +58,7 @@ static void post(struct thread *t, uint32_t event, uint64_t number) {
 
 // Waits for the reply; gives mailbox.control.
 static uint32_t await(struct mailbox *m) {
-  uint32_t patience = m->patience;
+  uint32_t patience = SENTRY->patience;
   if (patience && current_processor() != SENTRY->processor) {
     uint64_t end = ticks() + patience;
     do {
@@ -73,7 +73,10 @@ static uint32_t await(struct mailbox *m) {
 sleep:
   for (;;) {
     uint32_t state = __atomic_load_n(&m->state, __ATOMIC_ACQUIRE);
-    if (state == STATE_RUNNING) return m->control;
+    if (state == STATE_RUNNING) {
+      __atomic_store_n(&m->awake, current_processor(), __ATOMIC_RELEASE);
+      return m->control;
+    }
     if (state != STATE_SLEEPING &&
         !__atomic_compare_exchange_n(&m->state, &state, STATE_SLEEPING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
       continue;

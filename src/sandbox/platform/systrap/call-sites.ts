@@ -28,6 +28,7 @@ import type { Protections } from './protections.ts';
 /** Traps at a site before it is rewritten: rewriting costs as much as some ten traps. */
 const threshold = 16;
 const mostCounted = 4096;
+const mostStrays = 64;
 /** In a trampoline. */
 const ordinaryCall = 0x20;
 const tail = 0x22;
@@ -49,6 +50,8 @@ interface CallSite {
   readonly storeAt: number;
   readonly before: Uint8Array;
   readonly patched: Uint8Array;
+  /** How often a thread has come to `end` by itself. */
+  strays: number;
 }
 
 interface Form {
@@ -199,6 +202,7 @@ export class CallSites {
       storeAt,
       before,
       patched,
+      strays: 0,
     };
     if (this.#table === 'absent' && !this.#mapTable(context)) return;
     const pointer = new Uint8Array(8);
@@ -266,8 +270,9 @@ export class CallSites {
     if (signal !== 11 || trap !== 13) return false;
     const site = this.#byEnd.get(rip);
     if (!site?.coversReturn || this.#byStart.get(site.start) !== site) return false;
-    // Code that goes there of its own would fault again and again.
-    this.#restore(context, site);
+    // Threads that were in a call when its site was rewritten come this way once. Code that goes there of its own would
+    // fault again and again.
+    if (++site.strays > mostStrays) this.#restore(context, site);
     return true;
   }
 
