@@ -56,7 +56,8 @@ enum {
   NR_read = 0, NR_write = 1, NR_mmap = 9, NR_mprotect = 10, NR_munmap = 11, NR_rt_sigaction = 13,
   NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_pread64 = 17, NR_pwrite64 = 18, NR_sched_yield = 24, NR_mremap = 25,
   NR_msync = 26, NR_madvise = 28, NR_dup2 = 33, NR_sendmsg = 46, NR_recvmsg = 47, NR_clone = 56, NR_exit = 60,
-  NR_getppid = 110, NR_sigaltstack = 131, NR_prctl = 157, NR_arch_prctl = 158, NR_futex = 202, NR_clock_gettime = 228,
+  NR_fcntl = 72, NR_getppid = 110, NR_sigaltstack = 131, NR_prctl = 157, NR_arch_prctl = 158, NR_futex = 202,
+  NR_clock_gettime = 228,
   NR_exit_group = 231, NR_close = 3, NR_seccomp = 317, NR_close_range = 436,
 };
 enum { EAGAIN_ = 11, EFAULT_ = 14, EINVAL_ = 22, EPROTO_ = 71, EINTR_ = 4 };

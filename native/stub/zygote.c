@@ -89,6 +89,8 @@ _Noreturn void zygote_main(const uint64_t *stack) {
   examine_processor(hwcap2);
   unmap_stack((uint64_t)stack, vdso);
   // MAP_SHARED | MAP_FIXED; MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
+  // Programs may never change what the Sentry tells all stubs (F_GETFL, O_ACCMODE).
+  if (call2(NR_fcntl, FD_STATE, 3) & 3) fail(12);
   map(STATE_PAGE, 4096, 1, 0x11, FD_STATE);
   map(THREAD_AREAS, (uint64_t)SLOTS << THREAD_AREA_SHIFT, 3, 0x4032, -1);
   map(TRAMPOLINES, TRAMPOLINES_SIZE, 7, 0x4032, -1);

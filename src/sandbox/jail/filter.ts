@@ -65,6 +65,7 @@ const plain: readonly Call[] = [
     'kill',
     'pidfd_open',
     'pidfd_send_signal',
+    'setpgid',
   ] as const),
   'waitid',
   // Memory. Executable anonymous memory is what a JIT compiler is about.
