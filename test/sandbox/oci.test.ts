@@ -164,6 +164,12 @@ describe('the OCI runtime command', { skip }, () => {
     assert.match(missing.stderr, /exec: \\?"nothing\\?": executable file not found in \$PATH/);
     assert.notEqual(missing.status, 0);
     assert.equal(run('exec', '--tty', id, 'tty').stdout, '/dev/pts/0\r\n');
+    const typed = spawnSync(command, ['--root', root, 'exec', '-t', id, 'sh', '-c', 'read x; echo got $x'], {
+      input: 'hello\r',
+      encoding: 'utf8',
+      timeout: 30_000,
+    });
+    assert.equal(typed.stdout, 'hello\r\ngot hello\r\n', 'what is typed is echoed once');
   });
 
   test('pauses and resumes, lists processes and counts what is used', () => {

@@ -39,7 +39,7 @@ export function prepareContainer(config: Config, surroundings: Surroundings): Pr
         options: mount.options,
       });
   }
-  const { memory, pids } = config.resources;
+  const { memory, cpu, pids } = config.resources;
   return {
     roots,
     spec: {
@@ -55,6 +55,11 @@ export function prepareContainer(config: Config, surroundings: Surroundings): Pr
       devices: config.devices,
       memoryLimit: memory.limit !== undefined && memory.limit > 0 ? memory.limit : 0,
       pidsLimit: pids !== undefined && pids > 0 ? pids : 0,
+      cpu: {
+        quota: cpu.quota !== undefined && cpu.quota > 0 ? cpu.quota : undefined,
+        period: cpu.period,
+        shares: cpu.shares,
+      },
       cgroup: '/',
     },
   };
@@ -91,16 +96,15 @@ function bindMount(mount: Mount, bundle: string, roots: GoferRoot[]): MountSpec 
   };
 }
 
-/** The sandbox has no cgroup file system: a program finds the empty directory of a machine without controllers. */
+/** A program sees its cgroup as version 2 shows it, whatever the host has. */
 function cgroupMount(mount: Mount): MountSpec {
   return {
     destination: mount.destination,
-    type: 'tmpfs',
+    type: 'cgroup2',
     source: 'cgroup',
-    options: [
-      ...mount.options.filter((option) => ['ro', 'nosuid', 'nodev', 'noexec'].includes(option)),
-      'mode=755',
-    ],
+    options: mount.options.filter((option) =>
+      ['ro', 'nosuid', 'nodev', 'noexec', 'relatime'].includes(option),
+    ),
   };
 }
 

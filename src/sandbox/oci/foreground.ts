@@ -31,13 +31,14 @@ export function openForegroundTerminal(outside: Outside): ForegroundTerminal {
   resize();
   const isTerminal = stdin instanceof ReadStream;
   let ended: Promise<void> = Promise.resolve();
+  let former: Uint8Array | undefined;
   return {
     slave,
     rows: stdout instanceof WriteStream ? stdout.rows : 0,
     columns: stdout instanceof WriteStream ? stdout.columns : 0,
     connect() {
       outside.host.close(slave);
-      if (isTerminal) stdin.setRawMode(true);
+      if (isTerminal) former = outside.makeRaw(0);
       if (stdout instanceof WriteStream) stdout.on('resize', resize);
       const from = createReadStream('', { fd: outside.host.dup(master), autoClose: true });
       const to = createWriteStream('', { fd: master, autoClose: true });
@@ -49,12 +50,11 @@ export function openForegroundTerminal(outside: Outside): ForegroundTerminal {
       from.on('data', (bytes) => void stdout.write(bytes));
       to.on('error', () => undefined);
       stdin.on('data', (bytes) => void to.write(bytes));
-      stdin.unref();
     },
     async restore() {
       await ended;
-      if (isTerminal) stdin.setRawMode(false);
-      stdin.pause();
+      if (former) outside.restoreTerminal(0, former);
+      stdin.destroy();
     },
   };
 }

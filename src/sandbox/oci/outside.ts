@@ -15,6 +15,9 @@ interface OutsideAddon {
   hostname(path: string): string | number;
 }
 
+const TCGETS = 0x5401;
+const TCSETS = 0x5402;
+
 export interface HostTerminal {
   readonly master: HostFd;
   readonly slave: HostFd;
@@ -54,6 +57,30 @@ export class Outside {
     const result = this.#addon.openTerminal(out);
     if (result < 0) throw new CommandError(`a terminal: error ${-result}`);
     return { master: out[0] ?? -1, slave: out[1] ?? -1 };
+  }
+
+  /**
+   * Puts a terminal into raw mode, as cfmakeraw(3) does: Node's own raw mode still changes what is written. Gives its
+   * settings (struct termios of the kernel) for restoreTerminal; undefined if it is none.
+   */
+  makeRaw(fd: HostFd): Uint8Array | undefined {
+    const former = new Uint8Array(36);
+    if (this.host.ioctl(fd, TCGETS, former) < 0) return undefined;
+    const raw = former.slice();
+    const view = new DataView(raw.buffer);
+    const clear = (offset: number, bits: number): void =>
+      view.setUint32(offset, view.getUint32(offset, true) & ~bits, true);
+    clear(0, 0o2753);
+    clear(4, 0o1);
+    clear(8, 0o460);
+    view.setUint32(8, view.getUint32(8, true) | 0o60, true);
+    clear(12, 0o100113);
+    this.host.ioctl(fd, TCSETS, raw);
+    return former;
+  }
+
+  restoreTerminal(fd: HostFd, former: Uint8Array): void {
+    this.host.ioctl(fd, TCSETS, former);
   }
 
   /** The host name in a UTS namespace that is pinned at a path; undefined if it cannot be entered. */

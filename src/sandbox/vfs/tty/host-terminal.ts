@@ -19,6 +19,7 @@ export class HostTerminal implements OtherSide {
   readonly #input = new Uint8Array(4096);
   #inputStart = 0;
   #inputEnd = 0;
+  #typing = false;
   #closed = false;
 
   /** fd: the terminal side of a host's pseudo-terminal, already raw; taken over. Throws when it cannot be watched. */
@@ -65,10 +66,14 @@ export class HostTerminal implements OtherSide {
   }
 
   #type(): void {
+    // What is typed may be read at once, which asks for more.
+    if (this.#typing) return;
+    this.#typing = true;
     const taken = this.terminal.type(
       this.#input.subarray(this.#inputStart, this.#inputEnd),
       this.#clock.monotonic(),
     );
+    this.#typing = false;
     this.#inputStart += taken;
     this.#wanted();
   }
