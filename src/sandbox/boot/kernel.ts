@@ -26,6 +26,7 @@ import { socketSyscalls } from '../net/syscalls.ts';
 import type { Platform } from '../platform/contract.ts';
 import { Dispatcher } from '../syscalls/dispatch.ts';
 import { SyscallTable } from '../syscalls/table.ts';
+import { cgroupType, unifiedCgroupType } from '../vfs/cgroup/file-system.ts';
 import { devtmpfsType } from '../vfs/dev/devtmpfs.ts';
 import { eventSyscalls } from '../vfs/event/syscalls.ts';
 import { pipeSyscalls } from '../vfs/pipe/syscalls.ts';
@@ -94,6 +95,8 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
   vfs.registerType(tmpfsType);
   vfs.registerType(devtmpfsType);
   vfs.registerType(sysfsType);
+  vfs.registerType(cgroupType);
+  vfs.registerType(unifiedCgroupType);
   registerTerminals(kernel);
   registerNetworkTables(kernel);
   kernel.part(ContainerNetwork).shared = settings.network?.(kernel.rootUserNamespace);

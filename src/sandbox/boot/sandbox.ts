@@ -27,6 +27,7 @@ import { Container } from '../kernel/task/container.ts';
 import { defaultLimits } from '../kernel/task/limits.ts';
 import { createProcess } from '../kernel/task/spawn.ts';
 import type { Thread } from '../kernel/task/thread.ts';
+import { ContainerNetwork } from '../net/container-network.ts';
 import type { Dispatcher } from '../syscalls/dispatch.ts';
 import { Strace } from '../syscalls/strace.ts';
 import type { MountNamespace } from '../vfs/contract.ts';
@@ -170,7 +171,12 @@ export class Sandbox {
     if (socket === undefined) throw new ControlError(`container ${id}: no Gofer was given`, Errno.EINVAL);
     const { kernel } = this;
     const gofer = new GoferClient(kernel.host, socket);
-    const container = new Container(kernel, id, spec.pidsLimit > 0 ? spec.pidsLimit : undefined);
+    const container = new Container(kernel, id, spec.pidsLimit > 0 ? spec.pidsLimit : undefined, {
+      memory: spec.memoryLimit > 0 ? spec.memoryLimit : Infinity,
+      cpuQuota: spec.cpu?.quota ?? Infinity,
+      cpuPeriod: spec.cpu?.period ?? 100_000,
+      cpuShares: spec.cpu?.shares,
+    });
     const mounts = makeRoot(kernel, gofer);
     // Held until the container is deleted: exec needs it when the first process has ended its own use.
     kernel.namespaceUsers.hold(mounts);
@@ -183,7 +189,10 @@ export class Sandbox {
       shared('pid')?.init.thread.process.pidNamespace ?? kernel.rootPidNamespace.child(owner);
     if (typeof pidNamespace === 'number')
       throw new ControlError(`container ${id}: a PID namespace cannot be made: ${errnoName(pidNamespace)}`);
-    const network = shared('network')?.init.thread.network ?? kernel.parts.network(owner);
+    const network =
+      shared('network')?.init.thread.network ??
+      kernel.part(ContainerNetwork).shared ??
+      kernel.parts.network(owner);
     if (typeof network === 'number')
       throw new ControlError(`container ${id}: a network namespace cannot be made: ${errnoName(network)}`);
     const uts =

@@ -79,6 +79,13 @@ export interface ContainerSpec {
   /** Bytes; what the program sees as the machine's memory. 0: the host's. */
   readonly memoryLimit: number;
   readonly pidsLimit: number;
+  /** Processor time as the host limits it, for programs that look into their cgroup; left out: not limited. */
+  readonly cpu?: {
+    /** Microseconds in each period. */
+    readonly quota?: number | undefined;
+    readonly period?: number | undefined;
+    readonly shares?: number | undefined;
+  };
   /** As /proc/self/cgroup shows it. */
   readonly cgroup: string;
 }

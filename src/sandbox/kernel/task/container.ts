@@ -10,21 +10,61 @@ import type { ThreadGroup } from './thread-group.ts';
 /** SI_KERNEL: whoever sends from outside of the sandbox may reach the first process of a PID namespace as well. */
 const fromKernel = 0x80;
 
+/** What the host's cgroup allows a container; told to its programs, not enforced here. */
+export interface ContainerLimits {
+  /** Bytes; Infinity: no limit. */
+  readonly memory: number;
+  /** Microseconds of processor time in each period; Infinity: no limit. */
+  readonly cpuQuota: number;
+  readonly cpuPeriod: number;
+  /** In the units of version 1 of cgroups; undefined: as usual there (1024), and 100 as version 2 counts. */
+  readonly cpuShares: number | undefined;
+}
+
+const noLimits: ContainerLimits = {
+  memory: Infinity,
+  cpuQuota: Infinity,
+  cpuPeriod: 100_000,
+  cpuShares: undefined,
+};
+
 export class Container {
   readonly name: string;
   readonly kernel: SandboxKernel;
   readonly processes = new Set<ThreadGroup>();
   /** Tasks at most; Infinity: as many as the sandbox allows (pids.max). */
   taskLimit: number;
+  readonly limits: ContainerLimits;
   #tasks = 0;
+  /** Processor time of processes that are gone, in nanoseconds. */
+  #past = { user: 0, system: 0 };
   #frozen = false;
   /** Contexts that stopped while it was frozen: their events wait. */
   #held: Context[] = [];
 
-  constructor(kernel: SandboxKernel, name: string, taskLimit = Infinity) {
+  constructor(kernel: SandboxKernel, name: string, taskLimit = Infinity, limits = noLimits) {
     this.kernel = kernel;
     this.name = name;
     this.taskLimit = taskLimit;
+    this.limits = limits;
+  }
+
+  /** Processor time of all processes that it has and had, in nanoseconds. */
+  cpuTime(): { readonly user: number; readonly system: number } {
+    let { user, system } = this.#past;
+    for (const process of this.processes) {
+      const time = process.cpuTime();
+      user += time.user;
+      system += time.system;
+    }
+    return { user, system };
+  }
+
+  /** The process has been waited for: its times stay. */
+  forget(process: ThreadGroup): void {
+    if (!this.processes.delete(process)) return;
+    const { user, system } = process.cpuTime();
+    this.#past = { user: this.#past.user + user, system: this.#past.system + system };
   }
 
   /** Living tasks and zombies that nobody has waited for (pids.current). */

@@ -239,7 +239,7 @@ export function forgetProcess(process: ThreadGroup): void {
   process.kernel.countProcess(leader.credentials, -1);
   process.container.taskEnded();
   process.parentThread = undefined;
-  process.container.processes.delete(process);
+  process.container.forget(process);
   id.thread = undefined;
   id.process = undefined;
   process.group.remove(process);
