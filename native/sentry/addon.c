@@ -620,7 +620,8 @@ static void *pages(size_t length) {
 
 #define EXPORT(name) {#name, NULL, js_##name, NULL, NULL, NULL, napi_enumerable, NULL}
 
-// outside.c, ptrace-calls.c
+// network.c, outside.c, ptrace-calls.c
+void network_register(napi_env env, napi_value exports);
 void outside_register(napi_env env, napi_value exports);
 void ptrace_register(napi_env env, napi_value exports);
 
@@ -657,6 +658,7 @@ NAPI_MODULE_INIT() {
       EXPORT(memoryToHost), EXPORT(extendedSize), EXPORT(extendedGet), EXPORT(extendedSet),
   };
   napi_define_properties(env, exports, sizeof functions / sizeof functions[0], functions);
+  network_register(env, exports);
   outside_register(env, exports);
   ptrace_register(env, exports);
   return exports;

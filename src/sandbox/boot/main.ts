@@ -2,13 +2,17 @@
 // and the descriptors that the launcher gave it; it loads everything, seals itself, and then serves the control socket
 // and its programs until it is told to end.
 
+import { networkInterfaces } from 'node:os';
 import { serveControl } from '../control/server.ts';
 import { openHost } from '../host/native.ts';
+import { NativeHostSockets } from '../host/network.ts';
 import { sealJail } from '../jail/seal.ts';
-import type { KernelLog } from '../kernel/contract.ts';
+import type { KernelLog, UserNamespace } from '../kernel/contract.ts';
 import { SystemIdentity } from '../kernel/system-identity.ts';
 import { ProgramHardware } from '../kernel/task/exec.ts';
 import { hardwareFrom } from '../mm/loader/prepare-exec.ts';
+import type { NetworkNamespace } from '../net/contract.ts';
+import { HostNetwork, interfacesOf } from '../net/host/host-network.ts';
 import { startSystrap } from '../platform/systrap/platform.ts';
 import { assembleKernel } from './kernel.ts';
 import { Sandbox } from './sandbox.ts';
@@ -42,6 +46,9 @@ export function main(argv: readonly string[]): never {
     },
   };
 
+  // Asked for before the jail is closed: afterwards nothing tells of interfaces.
+  const hostNetwork = (owner: UserNamespace): NetworkNamespace =>
+    new HostNetwork(owner, new NativeHostSockets(host.addon), interfacesOf(networkInterfaces()));
   const platform = startSystrap({
     host,
     zygote: { control: SentryFd.zygote, doorbell: SentryFd.doorbell, state: SentryFd.state },
@@ -53,6 +60,7 @@ export function main(argv: readonly string[]): never {
     cpus: settings.cpus,
     memoryTotal: settings.memoryTotal,
     taskLimit: settings.taskLimit,
+    ...(settings.network === 'host' ? { network: hostNetwork } : {}),
   });
   kernel.part(ProgramHardware).value = hardwareFrom(new Map(settings.auxiliaryVector));
   kernel.part(SystemIdentity).processorInformation = settings.processorInformation;

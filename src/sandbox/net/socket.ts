@@ -150,7 +150,7 @@ export abstract class Socket extends FileDescription {
   /** Something is wrong with the connection: kept for the next operation, and those who wait look again. */
   fail(errno: number): void {
     this.pendingError = errno;
-    this.#queue.notify(Poll.err | Poll.in | Poll.rdnorm | Poll.out | Poll.wrnorm | Poll.hup);
+    this.queue.notify(Poll.err | Poll.in | Poll.rdnorm | Poll.out | Poll.wrnorm | Poll.hup);
   }
 
   // What the calls ask for. Addresses are as programs write them (struct sockaddr, as long as they said).
@@ -192,6 +192,13 @@ export abstract class Socket extends FileDescription {
    */
   abstract receive(task: Task, io: Io, message: Incoming): number;
 
+  /** Options at SOL_SOCKET. */
+  getSocketOption(task: Task, name: number, room: number): Uint8Array | number {
+    return this.options.get(task, this, name, room);
+  }
+  setSocketOption(task: Task, name: number, value: Uint8Array): number {
+    return this.options.set(task, this, name, value);
+  }
   /** Options of other levels than SOL_SOCKET. room: how many bytes the program has for it. */
   getOption(_task: Task, _level: number, _name: number, _room: number): Uint8Array | number {
     return -Errno.EOPNOTSUPP;
@@ -205,7 +212,7 @@ export abstract class Socket extends FileDescription {
   }
   /** SO_SNDBUF or SO_RCVBUF was changed: there may be room now. */
   bufferChanged(): void {
-    this.#queue.notify(Poll.out | Poll.wrnorm);
+    this.queue.notify(Poll.out | Poll.wrnorm);
   }
   /** SO_ACCEPTCONN. */
   get listening(): boolean {

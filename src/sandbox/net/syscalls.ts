@@ -158,7 +158,7 @@ function setOption(task: Task, args: Arguments): number {
   const level = args.i32(1);
   const option = args.i32(2);
   return level === Level.socket
-    ? found.options.set(task, found, option, value)
+    ? found.setSocketOption(task, option, value)
     : found.setOption(task, level, option, value);
 }
 
@@ -174,7 +174,7 @@ function getOption(task: Task, args: Arguments): number {
   const option = args.i32(2);
   const value =
     level === Level.socket
-      ? found.options.get(task, found, option, room)
+      ? found.getSocketOption(task, option, room)
       : found.getOption(task, level, option, room);
   if (typeof value === 'number') return value;
   const length = Math.min(room, value.length);

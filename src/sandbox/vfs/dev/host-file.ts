@@ -137,7 +137,7 @@ export function openHostFile(kernel: Kernel, fd: HostFd, flags: number, uid: num
  * for and that did not hold when it was looked at last; what has come is not waited for again before a read, a write or
  * a look at the readiness shows that it may be gone.
  */
-class HostQueue extends WaitQueue {
+export class HostQueue extends WaitQueue {
   readonly #host: Host;
   readonly #fd: HostFd;
   readonly #waiters = new Map<Waiter, number>();
