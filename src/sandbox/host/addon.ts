@@ -25,6 +25,7 @@ export interface Addon {
   setFlags(fd: number, flags: number): number;
   ioctl(fd: number, command: number, data: Uint8Array | undefined): number;
   dup(fd: number): number;
+  networkShutdown(fd: number, how: number): number;
   accept(fd: number): number;
   close(fd: number): number;
   memoryFile(name: string, size: number): number;

@@ -75,6 +75,9 @@ export interface Host {
   /** The next connection of a listening socket, non-blocking and close-on-exec; -EAGAIN if there is none. */
   accept(fd: HostFd): HostFd | number;
 
+  /** shutdown(2) of a connected socket; how: SHUT_*. */
+  shutdown(fd: HostFd, how: number): number;
+
   /** poll(2) without waiting: which of these events hold now (err and hup always count). */
   readiness(fd: HostFd, events: Readiness): Readiness;
   /** Calls `ready(events)` from inside Platform.wait whenever the descriptor is ready (level-triggered). */

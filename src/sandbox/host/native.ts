@@ -166,6 +166,10 @@ export class NativeHost implements Host {
     return result;
   }
 
+  shutdown(fd: HostFd, how: number): number {
+    return this.addon.networkShutdown(fd, how);
+  }
+
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number {
     const id = this.#newId();
     let watched = fd;

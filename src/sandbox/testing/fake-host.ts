@@ -217,6 +217,14 @@ export class FakeHost implements Host {
     return this.connections.get(fd)?.shift() ?? -Errno.EAGAIN;
   }
 
+  /** The last shutdown of each descriptor. */
+  readonly shut = new Map<HostFd, number>();
+  shutdown(fd: HostFd, how: number): number {
+    if (!this.files.has(fd)) return -Errno.EBADF;
+    this.shut.set(fd, how);
+    return 0;
+  }
+
   watch(fd: HostFd, events: Readiness, ready: (events: Readiness) => void): HostWatch | number {
     if (!this.files.has(fd)) return -Errno.EBADF;
     const watch = { events, ready };

@@ -5,8 +5,10 @@ import { Errno } from '../../abi/errno.ts';
 import { SocketType } from '../../abi/socket.ts';
 import type { Task } from '../../kernel/contract.ts';
 import { Poll } from '../../kernel/wait-queue.ts';
+import type { Inode } from '../../vfs/inode.ts';
 import type { Socket } from '../socket.ts';
 import { whenSocketReady } from '../waiting.ts';
+import { isHostServed, OutsideConnection } from './outside.ts';
 import type { Rights } from './rights.ts';
 import { type Peer, Shut, shutOf, UnixSocket } from './unix-socket.ts';
 
@@ -18,6 +20,8 @@ export abstract class UnixConnection extends UnixSocket {
   #backlog = 0;
   /** Made by connect(2) and not accepted yet. */
   #embryo = false;
+  /** Connected to a program of the host. */
+  protected outside: OutsideConnection | undefined;
 
   /** Another of its kind, for the other end of a connection. */
   protected abstract sibling(task: Task): UnixConnection;
@@ -78,6 +82,7 @@ export abstract class UnixConnection extends UnixSocket {
     const attempt = (): number => {
       const found = this.find(task, address);
       if (typeof found === 'number') return found;
+      if (!(found instanceof UnixSocket)) return this.#connectOutside(task, found);
       if (!(found instanceof UnixConnection)) return -Errno.EPROTOTYPE;
       listener = found;
       return this.#connectTo(task, found);
@@ -92,6 +97,17 @@ export abstract class UnixConnection extends UnixSocket {
       { events: Poll.wrband, timeout: this.options.sendTimeout, exclusive: true, holds: this },
       attempt,
     );
+  }
+
+  /** A socket's file that no program of the sandbox has bound. */
+  #connectOutside(task: Task, inode: Inode): number {
+    if (!isHostServed(inode)) return -Errno.ECONNREFUSED;
+    if (this.state !== 'closed') return this.state === 'established' ? -Errno.EISCONN : -Errno.EINVAL;
+    const fd = inode.connectHost(this.type);
+    if (fd < 0) return fd;
+    this.outside = new OutsideConnection(task.kernel.host, fd, this.queue);
+    this.state = 'established';
+    return 0;
   }
 
   #connectTo(task: Task, listener: UnixConnection): number {
@@ -122,6 +138,7 @@ export abstract class UnixConnection extends UnixSocket {
   override shutdown(_task: Task, how: number): number {
     const bits = shutOf(how);
     this.shut |= bits;
+    this.outside?.shutdown(how);
     const { peer } = this;
     if (peer instanceof UnixConnection) {
       peer.shut |= (bits & Shut.receive ? Shut.send : 0) | (bits & Shut.send ? Shut.receive : 0);
@@ -138,6 +155,11 @@ export abstract class UnixConnection extends UnixSocket {
   }
 
   override readiness(events: number): number {
+    if (this.outside) {
+      const ended = this.shut === Shut.both ? Poll.hup : 0;
+      const closed = this.shut & Shut.receive ? events & (Poll.in | Poll.rdnorm | Poll.rdhup) : 0;
+      return this.outside.readiness(events) | ended | closed;
+    }
     let ready = 0;
     if (this.pendingError !== 0) ready |= Poll.err;
     if (this.shut === Shut.both) ready |= Poll.hup;
@@ -151,6 +173,7 @@ export abstract class UnixConnection extends UnixSocket {
 
   protected override release(): void {
     const { peer } = this;
+    this.outside?.close();
     const unread = this.hasUnread || this.#embryo;
     this.shut = Shut.both;
     const waiting = this.#waiting.splice(0);

@@ -64,6 +64,7 @@ export class UnixDatagram extends UnixSocket {
       if (bound < 0) return bound;
     }
     if (typeof other === 'number') return other;
+    if (!(other instanceof UnixSocket)) return -Errno.ECONNREFUSED;
     if (!(other instanceof UnixDatagram)) return -Errno.EPROTOTYPE;
     if (!other.#accepts(this)) return -Errno.EPERM;
     this.#setPeer(other);
@@ -90,6 +91,7 @@ export class UnixDatagram extends UnixSocket {
     if (message.flags & Message.outOfBand) return -Errno.EOPNOTSUPP;
     const other = message.address ? this.find(task, message.address) : (this.peer ?? -Errno.ENOTCONN);
     if (typeof other === 'number') return other;
+    if (!(other instanceof UnixSocket)) return -Errno.ECONNREFUSED;
     if (!(other instanceof UnixDatagram)) return -Errno.EPROTOTYPE;
     if (io.left > this.options.sendBuffer - 32) return -Errno.EMSGSIZE;
     const error = this.takeError();

@@ -38,6 +38,7 @@ export class UnixPackets extends UnixConnection {
   override send(task: Task, io: Io, message: Outgoing): number {
     const error = this.takeError();
     if (error < 0) return error;
+    if (this.outside) return this.shut & Shut.send ? -Errno.EPIPE : this.outside.send(io, message);
     const { peer } = this;
     if (this.state !== 'established' || !(peer instanceof UnixPackets)) return -Errno.ENOTCONN;
     if (message.flags & Message.outOfBand) return -Errno.EOPNOTSUPP;
@@ -67,6 +68,7 @@ export class UnixPackets extends UnixConnection {
     if (message.flags & Message.outOfBand) return -Errno.EOPNOTSUPP;
     const error = this.takeError();
     if (error < 0) return error;
+    if (this.outside) return this.shut & Shut.receive ? 0 : this.outside.receive(io, message);
     const { first } = this.#messages;
     if (!first) return this.shut & Shut.receive ? 0 : -Errno.EAGAIN;
     const count = giveBytes(io, first.bytes, message);

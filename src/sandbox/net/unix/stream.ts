@@ -70,6 +70,10 @@ export class UnixStream extends UnixConnection {
     if (message.flags & Message.outOfBand) return -Errno.EOPNOTSUPP;
     const { peer } = this;
     if (message.address) return this.state === 'established' ? -Errno.EISCONN : -Errno.EOPNOTSUPP;
+    if (this.outside) {
+      const sent = this.shut & Shut.send ? -Errno.EPIPE : this.outside.send(io, message);
+      return sent === -Errno.EPIPE ? this.broken(task, message.flags) : sent;
+    }
     if (!(peer instanceof UnixStream)) return -Errno.ENOTCONN;
     if (this.shut & Shut.send) return this.broken(task, message.flags);
     if (io.left === 0) return 0;
@@ -109,6 +113,7 @@ export class UnixStream extends UnixConnection {
   override receive(task: Task, io: Io, message: Incoming): number {
     if (this.state !== 'established') return -Errno.EINVAL;
     if (message.flags & Message.outOfBand) return -Errno.EOPNOTSUPP;
+    if (this.outside) return this.shut & Shut.receive ? 0 : this.outside.receive(io, message);
     const first = this.#segments[this.#first];
     if (!first) {
       const error = this.takeError();

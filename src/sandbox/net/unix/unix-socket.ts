@@ -15,6 +15,7 @@ import {
 import type { Credentials, Process, Task } from '../../kernel/contract.ts';
 import { Poll } from '../../kernel/wait-queue.ts';
 import type { Path } from '../../vfs/contract.ts';
+import type { Inode } from '../../vfs/inode.ts';
 import type { NetworkNamespace } from '../contract.ts';
 import { type Incoming, type Outgoing, type Sender, Socket } from '../socket.ts';
 import { AbstractNames, addressOf, BoundInodes, findByPath, makeName, parseName } from './names.ts';
@@ -143,8 +144,8 @@ export abstract class UnixSocket extends Socket implements RightsHolder {
     return this.peer ? this.peer.name() : -Errno.ENOTCONN;
   }
 
-  /** The socket that an address names, of this type; -ECONNREFUSED, -EPROTOTYPE, … */
-  protected find(task: Task, address: Uint8Array): UnixSocket | number {
+  /** The socket that an address names, of this type, or the inode of one that nobody here serves; -ECONNREFUSED, -EPROTOTYPE, … */
+  protected find(task: Task, address: Uint8Array): UnixSocket | Inode | number {
     const name = parseName(address);
     if (typeof name === 'number') return name;
     if (address.length <= 2) return -Errno.EINVAL;
@@ -152,7 +153,7 @@ export abstract class UnixSocket extends Socket implements RightsHolder {
       return this.home.abstractNames.find(AbstractNames.key(this.type, name)) ?? -Errno.ECONNREFUSED;
     const found = findByPath(task, name);
     if (typeof found === 'number') return found;
-    if (!(found instanceof UnixSocket)) return -Errno.ECONNREFUSED;
+    if (!(found instanceof UnixSocket)) return found;
     return found.type === this.type ? found : -Errno.EPROTOTYPE;
   }
 

@@ -23,7 +23,7 @@ static const char *path(void) {
     return longest;
   }
   return ONE_OF(char *, "a", "a", "a", "b", "b", "c", "d", "d", "d/x", "d/x", "d/y", "e", "e/z", "e/z/w", "l", "l", "m", "", "a/", "d/",
-                "d/.", "d/..", "..", ".", "a/b", "none/x", "/tmp/s/a", "l/x", "/", "d//x", "./a", "/tmp/s/d/../b");
+                "d/.", "d/../a", "../s", ".", "a/b", "none/x", "/tmp/s/a", "l/x", "/tmp/s/", "d//x", "./a", "/tmp/s/d/../b");
 }
 static const char *shown(const char *text) { return text == longest ? "long" : text; }
 static int descriptor(void) {

@@ -106,11 +106,34 @@ const char *who(long pid) {
 }
 
 void remember_child(long pid) {
-  if (pid > 0 && output->children < CHILDREN) output->child[output->children++] = pid;
+  if (pid > 0 && output->children < CHILDREN) {
+    output->child[output->children] = pid;
+    output->children++;
+  }
 }
 
 long child_number(unsigned index) {
   return output->children ? output->child[index % output->children] : 0x3ffffff;
+}
+
+void hold_signals(int hold) {
+  static uint64_t before;
+  if (hold)
+    raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&(uint64_t){~0ull}, (long)&before, 8, 0, 0);
+  else
+    raw(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, 8, 0, 0);
+}
+
+long new_process(void) {
+  hold_signals(1);
+  long pid = CALL(fork);
+  if (pid > 0) {
+    remember_child(pid);
+  } else if (pid == 0) {
+    while (!strcmp(who(CALL(getpid)), "other")) CALL(sched_yield);
+  }
+  hold_signals(0);
+  return pid;
 }
 
 long raw(long number, long a, long b, long c, long d, long e, long f) {

@@ -104,12 +104,11 @@ static void do_create(void) {
       int pair[2];
       if (CALL(pipe2, pair, O_CLOEXEC)) return;
       say("fork, child %d\n", how);
-      r = CALL(fork);
+      r = new_process();
       if (r == 0) {
         if (how == 2) CALL(close, pair[1]);
         live(how);
       }
-      remember_child(r);
       CALL(close, pair[1]);
       char byte;
       CALL(read, pair[0], &byte, 1);
@@ -545,9 +544,8 @@ static void do_exec(void) {
   int forks = chance(2);
   say("execve(%s)%s\n", name, forks ? " in a child" : "");
   if (forks) {
-    r = CALL(fork);
+    r = new_process();
     if (r > 0) {
-      remember_child(r);
       siginfo_t info;
       while (CALL(waitid, P_PID, r, &info, WEXITED | WNOWAIT | WSTOPPED, 0) == -EINTR) continue;
       say("done\n");

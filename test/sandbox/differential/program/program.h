@@ -13,7 +13,7 @@
 
 // Chance.
 uint32_t chance(uint32_t below);
-#define ONE_OF(type, ...) (((const type[]){__VA_ARGS__})[chance(sizeof((const type[]){__VA_ARGS__}) / sizeof(type))])
+#define ONE_OF(type, ...) (((const type[]){__VA_ARGS__})[chance(sizeof((const type[]){__VA_ARGS__}) / (uint32_t)sizeof(type))])
 static inline int one_in(uint32_t n) { return chance(n) == 0; }
 
 // Output: lines in memory that outlives the process and its exec.
@@ -28,6 +28,10 @@ void say_bytes(const void *bytes, size_t length);
 const char *who(long pid);
 void remember_child(long pid);
 long child_number(unsigned index);
+/** fork, whose child runs when it is known by its part; signals wait until then. */
+long new_process(void);
+/** Holds all signals back (1), and lets them come (0): between, the order of events is not known. */
+void hold_signals(int hold);
 
 /** A system call: its value, or the negative errno. */
 long raw(long number, long a, long b, long c, long d, long e, long f);

@@ -278,8 +278,11 @@ static void do_timers(void) {
 static void do_child(void) {
   int how = chance(5), signal = signal_number();
   say("fork, child %d", how);
-  long pid = CALL(fork);
+  uint64_t mask = ~0ull, before = 0;
+  CALL(rt_sigprocmask, SIG_SETMASK, &mask, &before, 8);
+  long pid = new_process();
   if (pid == 0) {
+    CALL(rt_sigprocmask, SIG_SETMASK, &before, 0, 8);
     if (how == 0) CALL(kill, CALL(getppid), signal);
     if (how == 1) {
       siginfo_t info;
@@ -300,11 +303,9 @@ static void do_child(void) {
     if (how == 3) CALL(kill, CALL(getpid), ONE_OF(int, SIGTERM, SIGKILL, SIGSEGV, SIGABRT));
     CALL(exit_group, how);
   }
-  remember_child(pid);
   int status = 0;
-  long r;
-  do r = CALL(wait4, pid, &status, 0, 0);
-  while (r == -EINTR);
+  long r = CALL(wait4, pid, &status, 0, 0);
+  CALL(rt_sigprocmask, SIG_SETMASK, &before, 0, 8);
   say(" wait %s %x", r < 0 ? strerrorname_np(-r) : "child", status);
   verdict(pid);
 }
