@@ -86,6 +86,8 @@ export function changeOwner(task: Task, path: Path, user: number, group: number)
   if (gid !== undefined && !(owns && (gid === inode.gid || credentials.inGroup(gid))) && !capable)
     return -Errno.EPERM;
   const mode = modeAfterChange(inode, credentials, true);
+  // Who may give a file away but does not own it may not take its set-user-ID bit either.
+  if (mode !== undefined && !ownerOrCapable(credentials, inode)) return -Errno.EPERM;
   const result = inode.setAttributes(
     {
       ...(uid === undefined ? {} : { uid }),
