@@ -118,17 +118,16 @@ export class GoferInode extends Inode {
     if (fd >= 0) {
       const stat = this.fileSystem.host.fstat(fd);
       if (typeof stat === 'number') return stat;
+      // Not the owner: the Sentry's user namespace knows nobody but itself, and owners change through the Gofer alone.
       this.mode = stat.mode;
-      this.uid = stat.uid;
-      this.gid = stat.gid;
       this.#size = stat.size;
       this.#stat = {
         dev: this.fileSystem.deviceOf(this.#hostDevice),
         ino: this.ino,
         mode: stat.mode,
         nlink: stat.nlink,
-        uid: stat.uid,
-        gid: stat.gid,
+        uid: this.uid,
+        gid: this.gid,
         rdev: this.#stat.rdev,
         size: stat.size,
         blksize: stat.blksize,
