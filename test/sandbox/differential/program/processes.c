@@ -125,8 +125,15 @@ static void do_create(void) {
                                    CLONE_PARENT | CLONE_VFORK, CLONE_VM | CLONE_VFORK | SIGUSR1, CLONE_VFORK | SIGCHLD | CLONE_NEWUTS, CLONE_VFORK | SIGCHLD | CLONE_NEWPID);
       if (flags & CLONE_VM) CALL(rt_sigprocmask, SIG_BLOCK, &(uint64_t){1ull << (SIGUSR1 - 1)}, 0, 8);
       say("clone(%lx)", flags);
+      hold_signals(1);
       r = clone_call(flags, in_clone, how, 0, 0);
-      remember_child(r);
+      if (r > 0 && !(flags & CLONE_PARENT)) {
+        remember_child(r);
+        // It has given the memory back, but may not have ended yet.
+        siginfo_t info;
+        CALL(waitid, P_PID, r, &info, WEXITED | WNOWAIT | __WALL, 0);
+      }
+      hold_signals(0);
       verdict(r);
       return;
     }
@@ -137,6 +144,7 @@ static void do_create(void) {
       r = clone_call(flags, in_clone, one_in(10), &parent, &tid);
       if (r > 0) {
         for (int now; (now = __atomic_load_n(&tid, __ATOMIC_SEQ_CST)) != 0;) CALL(futex, &tid, FUTEX_WAIT, now, 0);
+        while (CALL(tgkill, CALL(getpid), r, 0) == 0) CALL(sched_yield);
         say(" parent's %d", parent == r);
       }
       verdict(r);
@@ -144,13 +152,11 @@ static void do_create(void) {
     }
     case 5: {
       unsigned long flags = ONE_OF(unsigned long, CLONE_THREAD, CLONE_SIGHAND, CLONE_THREAD | CLONE_SIGHAND, CLONE_NEWNS | CLONE_FS, CLONE_NEWPID | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM,
-                                   CLONE_NEWUSER | CLONE_FS, CLONE_NEWIPC | CLONE_SYSVSEM, CLONE_PIDFD | CLONE_DETACHED, CLONE_PIDFD | CLONE_PARENT_SETTID, CLONE_NEWPID | CLONE_PARENT);
+                                   CLONE_NEWUSER | CLONE_FS, CLONE_NEWIPC | CLONE_SYSVSEM, CLONE_PIDFD | CLONE_DETACHED, CLONE_PIDFD | CLONE_PARENT_SETTID,
+                                   CLONE_NEWPID | CLONE_PARENT | CLONE_VFORK);
       say("clone(%lx)", flags);
       r = clone_call(flags, in_clone, how, one_in(3) ? BAD_POINTER : 0, 0);
-      if (r > 0) {
-        remember_child(r);
-        CALL(wait4, r, 0, __WALL, 0);
-      }
+      if (r > 0) CALL(wait4, r, 0, __WALL, 0);
       verdict(r);
       return;
     }
@@ -166,6 +172,7 @@ static void do_create(void) {
       if (one_in(8)) a.cgroup = ONE_OF(uint64_t, 1, 1ull << 32);
       size_t length = one_in(5) ? ONE_OF(size_t, 0, 63, 64, 80, 5000) : sizeof a;
       say("clone3(%llx,%lld,stack %d+%d,set %d,%zu)", (long long)a.flags, (long long)a.signal, (int)a.stack, (int)a.size, (int)a.set_size, length);
+      hold_signals(1);
       r = CALL(clone3, &a, length);
       if (r == 0) CALL(exit_group, 9);
       if (r > 0) {
@@ -175,6 +182,7 @@ static void do_create(void) {
         while ((w = CALL(waitid, P_PID, r, &info, WEXITED | WNOWAIT | __WALL, 0)) == -EINTR) continue;
         say(" pidfd %d wait %ld", pidfd, w);
       }
+      hold_signals(0);
       verdict(r);
     }
   }

@@ -42,7 +42,7 @@ static void handler(int signal, siginfo_t *info, void *context) {
   say("[%d:%d", depth, signal);
   if (on_other_stack()) say(" stack%d", on_other_stack());
   say(" mask=%llx", (long long)current_mask());
-  if (info && (uintptr_t)info > 4096) {
+  if (info) {
     say(" code=%d errno=%d before=%llx", info->si_code, info->si_errno, *(long long *)&ucontext->uc_sigmask);
     if (info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE)
       say(" pid=%s uid=%u", who(info->si_pid), info->si_uid);
@@ -55,6 +55,15 @@ static void handler(int signal, siginfo_t *info, void *context) {
     CALL(tgkill, CALL(getpid), CALL(gettid), other);
   }
   depth--;
+}
+
+/** Without SA_SIGINFO nothing is told in the frame. */
+static void plain_handler(int signal) { handler(signal, 0, 0); }
+
+static const char *handler_name(const void *of) {
+  if (of == SIG_DFL) return "default";
+  if (of == SIG_IGN) return "ignore";
+  return of == (void *)handler ? "handler" : of == (void *)plain_handler ? "plain" : "library's";
 }
 
 void signals_setup(void) {
@@ -88,14 +97,17 @@ static void do_action(void) {
   action.flags = SA_SIGINFO | 0x04000000;
   if (one_in(3)) action.flags |= ONE_OF(unsigned long, SA_NODEFER, SA_RESETHAND, SA_ONSTACK, SA_RESTART, SA_NOCLDSTOP, SA_NOCLDWAIT, 0x400, 0x800);
   if (one_in(3)) action.flags |= SA_ONSTACK;
-  if (one_in(8)) action.flags &= ~SA_SIGINFO;
+  if (one_in(8) && action.handler == handler) {
+    action.flags &= ~SA_SIGINFO;
+    action.handler = plain_handler;
+  }
   if (one_in(3)) action.mask = some_mask();
   size_t length = one_in(30) ? ONE_OF(size_t, 0, 4, 16) : 8;
   const void *new = one_in(8) ? 0 : one_in(30) ? BAD_POINTER : &action;
-  say("rt_sigaction(%d,%s%s,%lx,%llx,%zu)", signal, new ? "" : "null ", action.handler == handler ? "handler" : action.handler ? "ignore" : "default",
+  say("rt_sigaction(%d,%s%s,%lx,%llx,%zu)", signal, new ? "" : "null ", handler_name(action.handler),
       action.flags, (long long)action.mask, length);
   long r = CALL(rt_sigaction, signal, new, &old, length);
-  if (r == 0) say(" %s %lx %llx", old.handler == handler ? "handler" : (uintptr_t)old.handler < 2 ? (old.handler ? "ignore" : "default") : "library's", old.flags, (long long)old.mask);
+  if (r == 0) say(" %s %lx %llx", handler_name(old.handler), old.flags, (long long)old.mask);
   result(r);
 }
 
