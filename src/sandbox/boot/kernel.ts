@@ -29,6 +29,7 @@ import { SyscallTable } from '../syscalls/table.ts';
 import { cgroupType, unifiedCgroupType } from '../vfs/cgroup/file-system.ts';
 import { devtmpfsType } from '../vfs/dev/devtmpfs.ts';
 import { eventSyscalls } from '../vfs/event/syscalls.ts';
+import { overlayType } from '../vfs/overlay/file-system.ts';
 import { pipeSyscalls } from '../vfs/pipe/syscalls.ts';
 import { procType } from '../vfs/proc/file-system.ts';
 import { fileSyscalls } from '../vfs/syscalls.ts';
@@ -95,6 +96,7 @@ export function assembleKernel(settings: KernelSettings): AssembledKernel {
   vfs.registerType(tmpfsType);
   vfs.registerType(devtmpfsType);
   vfs.registerType(sysfsType);
+  vfs.registerType(overlayType);
   vfs.registerType(cgroupType);
   vfs.registerType(unifiedCgroupType);
   registerTerminals(kernel);

@@ -14,6 +14,7 @@ import type { FileSystem, MountNamespace, Path } from '../vfs/contract.ts';
 import { populateDevices } from '../vfs/dev/populate.ts';
 import { GoferFileSystem } from '../vfs/gofer/file-system.ts';
 import { makeDirectory, makeNode } from '../vfs/operations.ts';
+import { memoryOverlay } from '../vfs/overlay/file-system.ts';
 import { TmpfsFileSystem } from '../vfs/tmpfs/file-system.ts';
 import { Vfs } from '../vfs/vfs.ts';
 import { resolveFrom } from '../vfs/walk.ts';
@@ -76,10 +77,19 @@ function failed(what: string, errno: number): ControlError {
   return new ControlError(`${what}: ${errnoName(errno)}`, Math.abs(errno));
 }
 
-/** The container's root file system as a new mount namespace. */
-export function makeRoot(kernel: Kernel, gofer: GoferClient): MountNamespace {
-  const fileSystem = GoferFileSystem.attach(kernel, gofer, 0, { exclusive: true });
-  if (typeof fileSystem === 'number') throw failed('the root file system cannot be attached', fileSystem);
+/**
+ * The container's root file system as a new mount namespace. overlay 'memory': what programs change in it stays in
+ * memory, and is gone with the container.
+ */
+export function makeRoot(
+  kernel: Kernel,
+  gofer: GoferClient,
+  overlay: ContainerSpec['root']['overlay'],
+): MountNamespace {
+  const served = GoferFileSystem.attach(kernel, gofer, 0, { exclusive: true });
+  if (typeof served === 'number') throw failed('the root file system cannot be attached', served);
+  const fileSystem = overlay === 'memory' ? memoryOverlay(kernel, served) : served;
+  if (typeof fileSystem === 'number') throw failed('the overlay of the root cannot be made', fileSystem);
   return kernel.part(Vfs).namespace(fileSystem, 'none', MountFlag.relativeAccessTime);
 }
 

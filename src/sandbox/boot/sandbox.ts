@@ -177,7 +177,7 @@ export class Sandbox {
       cpuPeriod: spec.cpu?.period ?? 100_000,
       cpuShares: spec.cpu?.shares,
     });
-    const mounts = makeRoot(kernel, gofer);
+    const mounts = makeRoot(kernel, gofer, spec.root.overlay);
     // Held until the container is deleted: exec needs it when the first process has ended its own use.
     kernel.namespaceUsers.hold(mounts);
     const shared = (kind: 'pid' | 'ipc' | 'uts' | 'network'): ContainerEntry | undefined => {
