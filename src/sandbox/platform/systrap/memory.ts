@@ -9,6 +9,8 @@ import type { SystrapContext } from './context.ts';
 import { unmapped } from './protections.ts';
 
 const mostSegments = 1024;
+/** Where the host's own mappings of an address space begin (native/sentry/memory.c: in_vdso). */
+const hostRange = 0x7ff0_0000_0000;
 
 export class SystrapMemory implements UserMemory {
   readonly #addon: Addon;
@@ -72,6 +74,11 @@ export class SystrapMemory implements UserMemory {
   }
 
   peek(address: number, target: Uint8Array, offset: number, length: number): number {
+    // The vDSO lies above what programs map.
+    if (address >= hostRange)
+      return this.#addon.memoryPeek(this.#context.index, address, target, offset, length, unmapped) < 0
+        ? -Errno.EFAULT
+        : length;
     const done = this.#forced(address, length, (at, done, part, protection) =>
       this.#addon.memoryPeek(this.#context.index, at, target, offset + done, part, protection),
     );
