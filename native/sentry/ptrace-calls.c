@@ -129,6 +129,10 @@ FUNCTION(resume, 3)
   return number(env, ptrace_resume(as_int(env, argv[0]), as_int(env, argv[1]), as_int(env, argv[2])));
 END
 
+FUNCTION(flush, 1)
+  return number(env, ptrace_flush(as_int(env, argv[0])));
+END
+
 FUNCTION(interrupt, 1)
   ptrace_interrupt(as_int(env, argv[0]));
   return number(env, 0);
@@ -322,7 +326,7 @@ END
 void ptrace_register(napi_env env, napi_value exports) {
   const napi_property_descriptor functions[] = {
       EXPORT(start), EXPORT(stop), EXPORT(wait), EXPORT(create), EXPORT(make), EXPORT(discard), EXPORT(resume),
-      EXPORT(interrupt), EXPORT(exit), EXPORT(process), EXPORT(destroy), EXPORT(registers), EXPORT(extendedGet),
+      EXPORT(flush), EXPORT(interrupt), EXPORT(exit), EXPORT(process), EXPORT(destroy), EXPORT(registers), EXPORT(extendedGet),
       EXPORT(extendedSet), EXPORT(call), EXPORT(mapFile), EXPORT(resident), EXPORT(read), EXPORT(write),
       EXPORT(string), EXPORT(load32), EXPORT(load64), EXPORT(store32), EXPORT(store64), EXPORT(clear),
       EXPORT(exchange), EXPORT(peek), EXPORT(poke), EXPORT(fromHost), EXPORT(toHost),

@@ -14,6 +14,12 @@ static bool valid(uint64_t address, uint64_t length) {
   return address <= USER_END && length <= USER_END - address;
 }
 
+// The host's vDSO may be read: a debugger looks for symbols there.
+static bool readable(uint64_t address, uint64_t length) {
+  const uint64_t vdso = tracee_places.vdso, size = 2 * PAGE;
+  return valid(address, length) || (vdso && address >= vdso && length <= size && address - vdso <= size - length);
+}
+
 static int read_any(const struct tracee *t, uint64_t address, void *target, uint64_t length) {
   struct iovec local = {target, length}, remote = {(void *)address, length};
   if (t->process->pid == 0) return -EFAULT;
@@ -22,7 +28,7 @@ static int read_any(const struct tracee *t, uint64_t address, void *target, uint
 
 int tracee_read(const struct tracee *t, uint64_t address, void *target, uint64_t length) {
   if (length == 0) return 0;
-  return valid(address, length) ? read_any(t, address, target, length) : -EFAULT;
+  return readable(address, length) ? read_any(t, address, target, length) : -EFAULT;
 }
 
 // The template's own places.
@@ -72,7 +78,7 @@ int tracee_clear(const struct tracee *t, uint64_t address, uint64_t length) {
 static int64_t by_words(const struct tracee *t, uint64_t address, uint8_t *bytes, uint64_t length, bool write) {
   pid_t tid = tracee_stopped_one(t->process);
   uint64_t done = 0;
-  if (!valid(address, length) || tid == 0) return -EFAULT;
+  if (!(write ? valid : readable)(address, length) || tid == 0) return -EFAULT;
   while (done < length) {
     uint64_t at = (address + done) & ~(WORD - 1ull), skip = address + done - at;
     uint64_t part = WORD - skip < length - done ? WORD - skip : length - done;

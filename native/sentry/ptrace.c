@@ -30,6 +30,7 @@ static uint16_t *by_tid;                                   // number + 1
 static struct process *processes[SPACES];
 static int32_t free_tracees[CONTEXTS], free_count;
 static int32_t running[CONTEXTS], running_count;
+static int32_t makers[CONTEXTS], makers_count;             // may have something to make
 static int32_t queue[CONTEXTS], queue_begin, queue_count;  // a ring
 static int signals = -1, stray_signals = -1;
 static bool signalled, unswept;
@@ -328,7 +329,10 @@ void tracees_signalled(uint32_t which) {
   signalled = true;
 }
 
+static void flush_makers(void);
+
 int ptrace_wait(double deadline) {
+  flush_makers();
   // Descriptors and deadlines have their turn even if there is always someone who has stopped.
   if (++since_poll >= 64) {
     since_poll = 0;
@@ -416,9 +420,42 @@ int ptrace_make(int index, bool thread) {
   }
   t->thread = thread;
   struct tracee **at = &maker->made;
+  if (!*at && makers_count < CONTEXTS) makers[makers_count++] = index;
   while (*at) at = &(*at)->next_made;
   *at = t;
   return number_of(t);
+}
+
+// Makes what t is to make. A negative errno: from there on it has not been made, and JavaScript discards it.
+static int make_all(struct tracee *t) {
+  while (t->made) {
+    struct tracee *child = t->made;
+    int64_t tid = clone_from(t, child->thread);
+    if (t->dead) return -ESRCH;
+    if (tid < 0) {
+      t->made = NULL;
+      return (int)tid;
+    }
+    t->made = child->next_made;
+    made(child, (pid_t)tid);
+    run_list_add(child);
+  }
+  return 0;
+}
+
+int ptrace_flush(int index) {
+  struct tracee *t = tracee_at(index);
+  return t && t->state == TRACEE_STOPPED && !t->dead ? make_all(t) : -ESRCH;
+}
+
+// Who does not go on at once makes what it is to make all the same; a failure shows when it does go on.
+static void flush_makers(void) {
+  while (makers_count) {
+    struct tracee *t = &tracees[makers[--makers_count]];
+    if (t->state != TRACEE_STOPPED || t->dead || !t->made) continue;
+    int result = make_all(t);
+    if (result < 0 && !t->dead) t->failure = result;
+  }
 }
 
 int ptrace_resume(int index, int command, int failure) {
@@ -432,18 +469,9 @@ int ptrace_resume(int index, int command, int failure) {
     t->displaced = true;
   }
   t->stepping = command == COMMAND_STEP;
-  while (t->made && failure == 0) {
-    struct tracee *child = t->made;
-    int64_t tid = clone_from(t, child->thread);
-    if (t->dead) return 0;
-    if (tid < 0) {
-      failure = (int)tid;
-      break;
-    }
-    t->made = child->next_made;
-    made(child, (pid_t)tid);
-    run_list_add(child);
-  }
+  if (failure == 0) failure = t->failure;
+  if (failure == 0) failure = make_all(t);
+  if (t->dead) return 0;
   if (failure) {
     t->made = NULL; // JavaScript discards them
     t->failure = failure;
@@ -637,7 +665,7 @@ int ptrace_start(int control, double *vdso) {
   result = seize(pid);
   if (result < 0) return result;
   tracee_socket = control;
-  free_count = running_count = queue_begin = queue_count = 0;
+  free_count = running_count = makers_count = queue_begin = queue_count = 0;
   // The last record is for contexts that could not be made.
   for (int i = CONTEXTS - 2; i >= 0; i--) free_tracees[free_count++] = i;
   signalled = unswept = false;

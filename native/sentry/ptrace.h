@@ -70,6 +70,7 @@ int ptrace_make(int index, bool thread);
 void ptrace_discard(int index);
 // failure: it stops with this instead, as if it could not make what it was to make.
 int ptrace_resume(int index, int command, int failure);
+int ptrace_flush(int index);
 void ptrace_interrupt(int index);
 void ptrace_exit(int index);
 void ptrace_destroy(int process);

@@ -128,6 +128,8 @@ export interface PtraceCalls {
   discard(context: number): number;
   /** failure: a negative errno with which it is to stop instead, as if it could not make what it was to make. */
   resume(context: number, command: number, failure: number): number;
+  /** Makes now what the context is to make. */
+  flush(context: number): number;
   interrupt(context: number): number;
   exit(context: number): number;
   process(context: number): number;

@@ -218,10 +218,13 @@ export class PtraceContext implements Context {
 
   /** From the platform, when this context has stopped: what it was to make does not exist if that failed. */
   settle(): void {
-    if (this.#made.length === 0) return;
+    if (this.#made.length > 0) this.#settle(this.event === ContextEvent.operationFailed);
+  }
+
+  #settle(failed: boolean): void {
     const made = this.#made;
     this.#made = [];
-    if (this.event !== ContextEvent.operationFailed) return;
+    if (!failed) return;
     for (const context of made) if (context.index >= 0) this.#platform.discard(context);
   }
 
@@ -231,8 +234,13 @@ export class PtraceContext implements Context {
     this.#platform.forget(this);
   }
 
-  /** Nothing is ever queued. */
   flush(): number {
-    return this.index < 0 ? -Errno.ESRCH : 0;
+    if (this.index < 0) return -Errno.ESRCH;
+    // Nothing else is ever queued.
+    if (this.#made.length === 0 && this.#refused === 0) return 0;
+    const result = this.#refused || this.#platform.calls.flush(this.index);
+    this.#refused = 0;
+    this.#settle(result < 0);
+    return result;
   }
 }

@@ -598,7 +598,9 @@ export function testPlatform(start: () => PlatformUnderTest): void {
 
   test('what was forked and spawned together with a change that fails does not come into being', () => {
     const context = inCall();
-    context.addressSpace.advise(context, 0x1000_0000, page, 4);
+    // A platform that makes changes at once has refused this one already: nothing is queued that could fail.
+    const queued = context.addressSpace.advise(context, 0x1000_0000, page, 4) === 0;
+    if (!queued) return context.addressSpace.destroy();
     const thread = context.spawnThread();
     const child = context.fork();
     context.resume(101);
