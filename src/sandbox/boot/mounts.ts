@@ -49,16 +49,7 @@ const withoutMeaning = new Set([
 ]);
 
 /** File systems that every configuration asks for, and that not every kernel has. */
-const optionalTypes = new Set([
-  'sysfs',
-  'mqueue',
-  'cgroup',
-  'cgroup2',
-  'securityfs',
-  'debugfs',
-  'tracefs',
-  'bpf',
-]);
+const optionalTypes = new Set(['securityfs', 'debugfs', 'tracefs', 'bpf']);
 
 function readOptions(mount: MountSpec): { readonly flags: number; readonly data: string } {
   let flags = 0;
@@ -142,7 +133,8 @@ function makeFileSystem(task: Task, mount: MountSpec, data: string, gofer: Gofer
   }
   const type = kernel.part(Vfs).fileSystemType(mount.type);
   // As on a machine without what they would show: programs find the directory, and nothing in it.
-  if (!type && optionalTypes.has(mount.type)) return emptyFileSystem(task, mount.type);
+  if (!type && optionalTypes.has(mount.type))
+    return new TmpfsFileSystem(kernel, { pages: 1, inodes: 1, mode: 0o555 });
   if (!type)
     throw new ControlError(
       `mount ${mount.destination}: the sandbox has no file system ${mount.type}`,
@@ -152,16 +144,6 @@ function makeFileSystem(task: Task, mount: MountSpec, data: string, gofer: Gofer
   if (typeof made === 'number')
     throw failed(`making ${mount.type} for ${mount.destination} with options "${data}"`, made);
   return made;
-}
-
-/** A sysfs has the places where others are mounted. */
-function emptyFileSystem(task: Task, type: string): FileSystem {
-  const empty = new TmpfsFileSystem(task.kernel, { pages: 1, inodes: 3, mode: 0o555 });
-  if (type !== 'sysfs') return empty;
-  const below = empty.root.makeDirectory('fs', 0o555, task.credentials);
-  const made = typeof below === 'number' ? below : below.makeDirectory('cgroup', 0o555, task.credentials);
-  if (typeof made === 'number') throw failed('making /sys/fs/cgroup', made);
-  return empty;
 }
 
 /** The place; directories on the way, and the last component, are made where they are missing. */
