@@ -9,7 +9,6 @@ import type { Inode } from '../../vfs/inode.ts';
 import type { Socket } from '../socket.ts';
 import { whenSocketReady } from '../waiting.ts';
 import { isHostServed, OutsideConnection } from './outside.ts';
-import type { Rights } from './rights.ts';
 import { type Peer, Shut, shutOf, UnixSocket } from './unix-socket.ts';
 
 export type ConnectionState = 'closed' | 'listening' | 'established';
@@ -26,7 +25,6 @@ export abstract class UnixConnection extends UnixSocket {
   /** Another of its kind, for the other end of a connection. */
   protected abstract sibling(task: Task): UnixConnection;
   protected abstract readonly hasUnread: boolean;
-  protected abstract ownRights(): Iterable<Rights>;
   protected abstract dropOwn(): void;
 
   override get stateNumber(): number {
@@ -34,11 +32,6 @@ export abstract class UnixConnection extends UnixSocket {
   }
   override get listening(): boolean {
     return this.state === 'listening';
-  }
-
-  override *queuedRights(): Iterable<Rights> {
-    yield* this.ownRights();
-    for (const connection of this.#waiting) yield* connection.ownRights();
   }
 
   override dropQueuedRights(): void {
@@ -117,6 +110,7 @@ export abstract class UnixConnection extends UnixSocket {
     if (this.state !== 'closed') return -Errno.EINVAL;
     const other = listener.sibling(task);
     other.#embryo = true;
+    other.heldBy = listener;
     other.boundName = listener.boundName;
     other.options.passCredentials = listener.options.passCredentials;
     other.#join(this, identityOf(task));
@@ -131,6 +125,7 @@ export abstract class UnixConnection extends UnixSocket {
     const connection = this.#waiting.shift();
     if (!connection) return this.shut & Shut.receive ? -Errno.EINVAL : -Errno.EAGAIN;
     connection.#embryo = false;
+    connection.heldBy = undefined;
     this.queue.notify(Poll.wrband);
     return connection;
   }

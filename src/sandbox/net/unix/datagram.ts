@@ -8,7 +8,7 @@ import type { Io } from '../../vfs/io.ts';
 import type { Incoming, Outgoing } from '../socket.ts';
 import { identityOf } from './connection.ts';
 import { giveBytes, MessageQueue, takeBytes, timestampControl } from './messages.ts';
-import { type Rights, RightsInFlight } from './rights.ts';
+import { RightsInFlight } from './rights.ts';
 import { costOf, Shut, shutOf, type UnixNamespace, UnixSocket } from './unix-socket.ts';
 
 /** net.unix.max_dgram_qlen. */
@@ -31,9 +31,6 @@ export class UnixDatagram extends UnixSocket {
 
   override get stateNumber(): number {
     return this.peer ? 3 : 1;
-  }
-  override *queuedRights(): Iterable<Rights> {
-    for (const { rights } of this.#messages) if (rights) yield rights;
   }
   override dropQueuedRights(): void {
     for (let message = this.#messages.shift(); message; message = this.#messages.shift())
@@ -124,7 +121,7 @@ export class UnixDatagram extends UnixSocket {
       from: this,
       address: this.boundName === undefined ? undefined : this.name(),
       sender: this.senderFor(task, message, other),
-      rights: this.rightsOf(task, message),
+      rights: this.rightsOf(task, message, other),
       timestamp: other.options.timestamp(),
     });
     other.queue.notify(Poll.in | Poll.rdnorm);

@@ -8,7 +8,7 @@ import type { Io } from '../../vfs/io.ts';
 import type { Incoming, Outgoing } from '../socket.ts';
 import { UnixConnection } from './connection.ts';
 import { giveBytes, MessageQueue, takeBytes, timestampControl } from './messages.ts';
-import { type Rights, RightsInFlight } from './rights.ts';
+import { RightsInFlight } from './rights.ts';
 import { costOf, Shut, type UnixNamespace } from './unix-socket.ts';
 
 export class UnixPackets extends UnixConnection {
@@ -26,9 +26,6 @@ export class UnixPackets extends UnixConnection {
   }
   override inQueue(): number {
     return this.listening ? -Errno.EINVAL : this.#messages.bytes;
-  }
-  protected override *ownRights(): Iterable<Rights> {
-    for (const { rights } of this.#messages) if (rights) yield rights;
   }
   protected override dropOwn(): void {
     for (let message = this.#messages.shift(); message; message = this.#messages.shift())
@@ -56,7 +53,7 @@ export class UnixPackets extends UnixConnection {
       from: this,
       address: this.boundName === undefined ? undefined : this.name(),
       sender: this.senderFor(task, message, peer),
-      rights: this.rightsOf(task, message),
+      rights: this.rightsOf(task, message, peer),
       timestamp: peer.options.timestamp(),
     });
     peer.queue.notify(Poll.in | Poll.rdnorm);

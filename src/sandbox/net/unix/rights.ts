@@ -12,9 +12,9 @@ const rlimitNoFile = 7;
 
 /** A socket whose queue can hold files. */
 export interface RightsHolder extends FileDescription {
-  /** The files in its queue, and in those of connections that it has not accepted. */
-  queuedRights(): Iterable<Rights>;
-  /** Nobody can read the queue any more. */
+  /** The listener whose backlog it waits in: whoever has that one can get at this. */
+  readonly heldBy: RightsHolder | undefined;
+  /** Nobody can read the queue any more, nor those of connections that were not accepted. */
   dropQueuedRights(): void;
 }
 
@@ -22,10 +22,13 @@ export interface RightsHolder extends FileDescription {
 export class Rights {
   readonly files: readonly FileDescription[];
   readonly user: number;
+  /** Whose queue it is. */
+  readonly owner: RightsHolder;
 
-  constructor(files: readonly FileDescription[], user: number) {
+  constructor(files: readonly FileDescription[], user: number, owner: RightsHolder) {
     this.files = files;
     this.user = user;
+    this.owner = owner;
   }
 
   /** For MSG_PEEK: the files, each with a further reference. */
@@ -34,13 +37,19 @@ export class Rights {
   }
 }
 
+/** A socket in flight: how often in all, and in whose queues. */
+interface InFlight {
+  count: number;
+  readonly owners: Map<RightsHolder, number>;
+}
+
 /** One a kernel: kernel.part(RightsInFlight). */
 export class RightsInFlight {
   readonly #kernel: Kernel;
   readonly #users = new Map<number, number>();
-  /** Sockets in flight, and how often. */
-  readonly #sockets = new Map<RightsHolder, number>();
-  #collecting = false;
+  readonly #sockets = new Map<RightsHolder, InFlight>();
+  /** Sockets that may have become unreachable. */
+  readonly #suspects = new Set<RightsHolder>();
   readonly #dropped: FileDescription[] = [];
   #dropping = false;
 
@@ -81,14 +90,15 @@ export class RightsInFlight {
   }
 
   /** The files enter a queue. */
-  send(files: readonly FileDescription[], user: number): Rights {
-    this.#count(files, user, 1);
-    return new Rights(files, user);
+  send(files: readonly FileDescription[], user: number, owner: RightsHolder): Rights {
+    const rights = new Rights(files, user, owner);
+    this.#count(rights, 1);
+    return rights;
   }
 
   /** They leave it: the receiver has the references. */
   take(rights: Rights): readonly FileDescription[] {
-    this.#count(rights.files, rights.user, -1);
+    this.#count(rights, -1);
     return rights.files;
   }
 
@@ -104,52 +114,62 @@ export class RightsInFlight {
     this.#dropping = false;
   }
 
-  #count(files: readonly FileDescription[], user: number, change: 1 | -1): void {
+  #count({ files, user, owner }: Rights, change: 1 | -1): void {
     const total = (this.#users.get(user) ?? 0) + change * files.length;
     if (total > 0) this.#users.set(user, total);
     else this.#users.delete(user);
     for (const file of files) {
       if (!isHolder(file)) continue;
-      const count = (this.#sockets.get(file) ?? 0) + change;
-      if (count > 0) this.#sockets.set(file, count);
-      else this.#sockets.delete(file);
+      const known = this.#sockets.get(file) ?? { count: 0, owners: new Map() };
+      this.#sockets.set(file, known);
+      known.count += change;
+      const owned = (known.owners.get(owner) ?? 0) + change;
+      if (owned > 0) known.owners.set(owner, owned);
+      else known.owners.delete(owner);
+      if (known.count === 0) this.#sockets.delete(file);
     }
   }
 
-  /** A descriptor of a socket was closed, or a socket is gone: those in flight may be unreachable now. */
-  check(): void {
-    if (this.#sockets.size === 0 || this.#collecting) return;
-    this.#collecting = true;
-    this.#kernel.later(() => {
-      this.#collecting = false;
-      this.#collect();
-    });
+  /** A reference to a socket is gone: if all that are left are in queues, somebody has to see whose queues these are. */
+  check(socket: RightsHolder): void {
+    if (this.#sockets.get(socket)?.count !== socket.references) return;
+    if (this.#suspects.size === 0) this.#kernel.later(() => this.#collect());
+    this.#suspects.add(socket);
   }
 
   #collect(): void {
-    // Those that only queues refer to; and how many of these queues belong to such sockets themselves.
-    const inner = new Map<RightsHolder, number>();
-    for (const [socket, count] of this.#sockets) if (socket.references === count) inner.set(socket, 0);
-    for (const socket of inner.keys())
-      for (const file of filesOf(socket)) {
-        const count = inner.get(file);
-        if (count !== undefined) inner.set(file, count + 1);
-      }
-    // Whoever is also in another queue can be reached, and so can all in his own.
-    const reached: RightsHolder[] = [];
-    for (const [socket, count] of inner) if ((this.#sockets.get(socket) ?? 0) > count) reached.push(socket);
-    for (let socket = reached.pop(); socket; socket = reached.pop()) {
-      if (!inner.delete(socket)) continue;
-      for (const file of filesOf(socket)) if (inner.has(file)) reached.push(file);
+    const suspects = [...this.#suspects];
+    this.#suspects.clear();
+    for (const suspect of suspects) {
+      const unreachable = this.#unreachable(suspect);
+      // Each is released when the others' queues, or its own, let go of it.
+      for (const socket of unreachable) socket.dropQueuedRights();
     }
-    for (const socket of [...inner.keys()]) socket.dropQueuedRights();
+  }
+
+  /**
+   * From a socket back to those in whose queues it is, and so on: empty as soon as one of them can be reached in another
+   * way, else all of them, since nobody can get at any.
+   */
+  #unreachable(suspect: RightsHolder): ReadonlySet<RightsHolder> {
+    const seen = new Set([suspect]);
+    const next = [suspect];
+    for (let socket = next.pop(); socket; socket = next.pop()) {
+      const known = this.#sockets.get(socket);
+      if (known === undefined || socket.references > known.count) return none;
+      for (const owner of known.owners.keys()) {
+        const holder = owner.heldBy ?? owner;
+        if (seen.has(holder)) continue;
+        seen.add(holder);
+        next.push(holder);
+      }
+    }
+    return seen;
   }
 }
 
-function isHolder(file: FileDescription): file is RightsHolder {
-  return 'queuedRights' in file;
-}
+const none: ReadonlySet<RightsHolder> = new Set();
 
-function* filesOf(socket: RightsHolder): Iterable<RightsHolder> {
-  for (const { files } of socket.queuedRights()) for (const file of files) if (isHolder(file)) yield file;
+function isHolder(file: FileDescription): file is RightsHolder {
+  return 'dropQueuedRights' in file;
 }

@@ -47,13 +47,6 @@ export class UnixStream extends UnixConnection {
     return this.listening ? -Errno.EINVAL : this.#bytes.length;
   }
 
-  protected override *ownRights(): Iterable<Rights> {
-    for (let i = this.#first; i < this.#segments.length; i++) {
-      const rights = this.#segments[i]?.rights;
-      if (rights) yield rights;
-    }
-  }
-
   protected override dropOwn(): void {
     const segments = this.#segments.slice(this.#first);
     this.#segments = [];
@@ -97,7 +90,7 @@ export class UnixStream extends UnixConnection {
     const moved = peer.#bytes.take(io, room);
     if (moved <= 0) return moved;
     const sender = this.senderFor(task, message, peer);
-    let rights = message.rights ? this.rightsOf(task, message) : undefined;
+    let rights = message.rights ? this.rightsOf(task, message, peer) : undefined;
     for (let done = 0; done < moved; ) {
       const size = Math.min(moved - done, most);
       const segment: Segment = { left: size, cost: costOf(size, false), from: this, sender, rights };

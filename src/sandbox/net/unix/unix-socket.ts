@@ -82,7 +82,7 @@ export abstract class UnixSocket extends Socket implements RightsHolder {
 
   /** For /proc/net/unix: SS_* of include/linux/net.h. */
   abstract readonly stateNumber: number;
-  abstract queuedRights(): Iterable<Rights>;
+  heldBy: RightsHolder | undefined;
   abstract dropQueuedRights(): void;
 
   // Names.
@@ -211,9 +211,10 @@ export abstract class UnixSocket extends Socket implements RightsHolder {
     return { process: task.process, uid, gid };
   }
 
-  protected rightsOf(task: Task, message: Outgoing): Rights | undefined {
+  /** The files of a message for somebody's queue. */
+  protected rightsOf(task: Task, message: Outgoing, owner: UnixSocket): Rights | undefined {
     const files = message.takeRights();
-    return files && this.kernel.part(RightsInFlight).send(files, task.credentials.uid);
+    return files && this.kernel.part(RightsInFlight).send(files, task.credentials.uid, owner);
   }
 
   /** SCM_CREDENTIALS, for a receiver that asked. */
@@ -250,9 +251,9 @@ export abstract class UnixSocket extends Socket implements RightsHolder {
     return value;
   }
 
-  override closed(_task: Task): number {
-    if (this.references > 1) this.kernel.part(RightsInFlight).check();
-    return 0;
+  override unreference(): void {
+    super.unreference();
+    if (this.references > 0) this.kernel.part(RightsInFlight).check(this);
   }
 
   protected override release(): void {
@@ -260,7 +261,6 @@ export abstract class UnixSocket extends Socket implements RightsHolder {
     this.home.unixSockets.delete(this);
     this.releaseName();
     this.dropQueuedRights();
-    this.kernel.part(RightsInFlight).check();
   }
 }
 
