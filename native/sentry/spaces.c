@@ -612,9 +612,9 @@ int platform_wait(double deadline) {
     if (index >= 0) return (int)(last_delivered = (uint32_t)index);
     if (died_count) continue;
     if (worth && now < spin_end) {
-      for (int i = 0; i < 8; i++) __builtin_ia32_pause();
+      for (int i = 0; i < 3; i++) __builtin_ia32_pause();
       since_poll--;
-      if ((round & 7) == 7) now = ticks();
+      if ((round & 15) == 15) now = ticks();
       continue;
     }
     int64_t timeout = -1;

@@ -104,6 +104,9 @@ export class Epoll extends AnonymousFile {
   /** A number may stand for several files: one that was closed while a duplicate is open, and its successor. */
   readonly #items = new Map<number, Item[]>();
   #firstReady: Item | undefined;
+  // For events on their way to the program, kept because making a buffer takes longer than all the rest.
+  #bytes = new Uint8Array(16 * EpollEvent.size);
+  #view = new DataView(this.#bytes.buffer);
   #lastReady: Item | undefined;
   /** Instances that watch this one. */
   readonly #watchers = new Map<Epoll, number>();
@@ -274,14 +277,20 @@ export class Epoll extends AnonymousFile {
   /** How many could be written. */
   #write(task: Task, address: number, items: readonly Item[], events: readonly number[]): number {
     const { size, data } = EpollEvent;
-    const bytes = new Uint8Array(items.length * size);
-    const view = new DataView(bytes.buffer);
-    for (const [index, item] of items.entries()) {
+    const length = items.length * size;
+    if (this.#bytes.length < length) {
+      this.#bytes = new Uint8Array(2 * length);
+      this.#view = new DataView(this.#bytes.buffer);
+    }
+    const bytes = this.#bytes;
+    const view = this.#view;
+    for (let index = 0; index < items.length; index++) {
+      const item = items[index]!;
       view.setUint32(index * size, events[index] ?? 0, true);
       view.setUint32(index * size + data, item.dataLow, true);
       view.setUint32(index * size + data + 4, item.dataHigh, true);
     }
-    if (task.memory.write(address, bytes, 0, bytes.length) >= 0) return items.length;
+    if (task.memory.write(address, bytes, 0, length) >= 0) return items.length;
     for (let count = 0; count < items.length; count++)
       if (task.memory.write(address + count * size, bytes, count * size, size) < 0) return count;
     return items.length;
