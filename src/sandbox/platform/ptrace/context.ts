@@ -11,7 +11,7 @@ import {
   type UserMemory,
 } from '../contract.ts';
 import { Command, Record, registerCount } from '../systrap/layout.ts';
-import { PtraceAddressSpace } from './address-space.ts';
+import type { PtraceAddressSpace } from './address-space.ts';
 import { PtraceMemory } from './memory.ts';
 import type { PtracePlatform } from './platform.ts';
 
@@ -204,11 +204,11 @@ export class PtraceContext implements Context {
     const index = this.index < 0 ? -Errno.ESRCH : calls.make(this.index, thread);
     if (index < 0) {
       this.#refused = index;
-      const context = new PtraceContext(this.#platform, new PtraceAddressSpace(this.#platform, -1), -1);
+      const context = new PtraceContext(this.#platform, this.#platform.spaceOf(-1), -1);
       context.#registers.set(this.registers());
       return context;
     }
-    const space = thread ? this.addressSpace : new PtraceAddressSpace(this.#platform, calls.process(index));
+    const space = thread ? this.addressSpace : this.#platform.spaceOf(calls.process(index));
     const context = this.#platform.adopt(space, index);
     context.#registers.set(this.registers());
     context.#record.setUint32(Record.haveRegisters, 1, true);

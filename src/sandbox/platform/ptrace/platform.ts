@@ -48,6 +48,11 @@ export class PtracePlatform implements Platform {
     this.extendedState = new Uint8Array(this.extendedStateSize);
   }
 
+  /** The address space of a traced process, by the addon's number for it; -1: of none. */
+  spaceOf(process: number): PtraceAddressSpace {
+    return new PtraceAddressSpace(this, process);
+  }
+
   createAddressSpace(): Context | number {
     const index = this.calls.create();
     if (index < 0) return index;
