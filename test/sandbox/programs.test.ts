@@ -45,7 +45,10 @@ describe('programs in the sandbox', { skip: reason }, () => {
   }
 
   const only = process.env['PROGRAM'];
-  for (const one of programCases.filter(({ name }) => only === undefined || name.includes(only))) {
+  for (const one of programCases.filter(
+    ({ name, heavy }) =>
+      (only === undefined || name.includes(only)) && (!heavy || process.env['HEAVY'] === '1'),
+  )) {
     test(one.name, async (context) => {
       const expected = await run(one, [runc, '--root', join(state, 'runc')]);
       const actual = await run(one, [sandbox, '--root', join(state, 'sandbox')]);

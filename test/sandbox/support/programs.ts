@@ -7,6 +7,8 @@ export interface ProgramCase {
   readonly script: string;
   /** Seconds; the default is 120. */
   readonly timeout?: number;
+  /** Takes minutes: run only with HEAVY=1 (npm run test:programs). */
+  readonly heavy?: boolean;
   /** Runs as this user instead of root. */
   readonly user?: number;
 }
@@ -101,6 +103,7 @@ END`,
   {
     name: "python3's own tests of the operating system's calls",
     timeout: 600,
+    heavy: true,
     script: `cd /tmp; for t in test_os test_posix test_subprocess test_threading test_select test_epoll test_poll test_mmap test_pty test_fork1 test_wait4 test_tempfile test_shutil test_glob test_pathlib test_time test_thread test_queue test_io test_fileio test_file test_memoryio test_posixpath test_stat test_selectors test_resource; do if timeout 120 python3 -m test -q $t > out 2>&1; then echo "$t ok"; else echo "$t failed"; fi; done`,
   },
   {
