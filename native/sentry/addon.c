@@ -422,6 +422,10 @@ FUNCTION(contextRegisters, 1)
   return small(env, 0);
 END
 
+FUNCTION(contextCpuTime, 1)
+  return number(env, (double)context_cpu_time(as_int(env, argv[0])));
+END
+
 FUNCTION(contextAnswers, 4)
   context_answers(as_int(env, argv[0]), as_bool(env, argv[1]), as_uint(env, argv[2]), as_uint(env, argv[3]));
   return small(env, 0);
@@ -651,7 +655,7 @@ NAPI_MODULE_INIT() {
       EXPORT(installFilter), EXPORT(startZygote), EXPORT(platformStart), EXPORT(platformWait), EXPORT(platformStop),
       EXPORT(spaceCreate), EXPORT(spaceAwait), EXPORT(spaceDestroy), EXPORT(contextSpace), EXPORT(contextFork),
       EXPORT(contextSpawn), EXPORT(contextDiscard), EXPORT(contextInterrupt), EXPORT(contextExit),
-      EXPORT(contextRegisters), EXPORT(contextAnswers), EXPORT(contextFlush), EXPORT(contextOperation),
+      EXPORT(contextRegisters), EXPORT(contextCpuTime), EXPORT(contextAnswers), EXPORT(contextFlush), EXPORT(contextOperation),
       EXPORT(contextPlace), EXPORT(contextStore), EXPORT(futexActivity), EXPORT(memoryRead), EXPORT(memoryWrite), EXPORT(memoryString),
       EXPORT(memoryLoad32), EXPORT(memoryLoad64), EXPORT(memoryStore32), EXPORT(memoryStore64), EXPORT(memoryClear),
       EXPORT(memoryLoadNow), EXPORT(memoryExchange), EXPORT(memoryPeek), EXPORT(memoryPoke), EXPORT(memoryFromHost),

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, BOUNCE = 256 * 1024 };
+enum { PAGE = 4096, BOUNCE = 256 * 1024, DIRECT = 4 * 1024 * 1024 };
 
 static bool valid(uint64_t address, uint64_t length) {
   return address <= USER_END && length <= USER_END - address;
@@ -244,10 +244,18 @@ static int64_t direct(struct context *c, uint32_t code, int fd, int64_t position
   if (!c->in_call || c->dead || c->state != CONTEXT_STOPPED || count > 8) return -EAGAIN;
   if (context_settle(c) < 0) return -EFAULT;
   int64_t total = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    uint64_t address = (uint64_t)segments[2 * i], length = (uint64_t)segments[2 * i + 1];
+  uint64_t skip = 0;
+  for (uint32_t i = 0; i < count;) {
+    uint64_t address = (uint64_t)segments[2 * i] + skip, length = (uint64_t)segments[2 * i + 1] - skip;
     uint32_t ticket;
-    if (length == 0) continue;
+    if (length == 0) {
+      skip = 0;
+      i++;
+      continue;
+    }
+    // In parts: the answer to each has to come in time, however slow the disk is.
+    if (length > DIRECT) length = DIRECT;
+    skip += length;
     int result = context_send_descriptors(c, &fd, 1, &ticket);
     if (result < 0) return total ? total : result;
     int index = context_operation(c, code, ticket, (uint64_t[6]){address, length, (uint64_t)(position + total)});

@@ -54,10 +54,12 @@ struct context {
   uint32_t data_end;
   uint32_t segments;
   uint32_t ranges;  // written since the call; RANGES + 1: too many to remember
+  uint32_t interrupts; // signals sent since it was asked to stop; 0: it was not
   uint32_t processor;
   uint64_t resumed; // ticks
   uint64_t gap;     // how long it runs between two events, in ticks, smoothed
   uint32_t wake_sequence;
+  int64_t used;     // processor time in nanoseconds, as far as it is known
   int failure;      // of operations that were carried out before the context resumed
   struct segment segment[SEGMENTS];
   struct range range[RANGES];
@@ -76,6 +78,7 @@ struct space {
   bool condemned;     // destroyed before its process was known
   uint8_t *mailboxes;
   uint64_t tickets;
+  int64_t used;         // processor time of contexts that have ended
   uint8_t slots[SLOTS]; // 0 free, 1 used, 2 its thread is ending
 };
 
@@ -113,6 +116,7 @@ void context_exit(int index);
 int context_space(int index);
 void space_destroy(int id);
 void context_registers(int index);
+int64_t context_cpu_time(int index);
 void context_answers(int index, bool on, uint32_t pid, uint32_t tid);
 int context_flush(struct context *c);
 int context_settle(struct context *c);

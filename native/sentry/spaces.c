@@ -29,6 +29,8 @@ static int32_t running[CONTEXTS], running_count;
 static int32_t free_contexts[CONTEXTS], free_count;
 static int32_t died[CONTEXTS], died_count;
 static int32_t dirty[CONTEXTS], dirty_count;
+static int32_t interrupted[CONTEXTS], interrupted_count;
+static int64_t next_signal;
 static int control_socket = -1, doorbell_fd = -1;
 static struct sentry_state *sentry;
 static uint32_t next_scan, last_delivered = UINT32_MAX, since_poll;
@@ -41,6 +43,9 @@ static inline uint64_t ticks(void) {
   __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
   return (uint64_t)high << 32 | low;
 }
+
+// What a program can change meanwhile is read once; a compiler may not read it again.
+#define ONCE(value) (*(const volatile __typeof__(value) *)&(value))
 
 static void mark_dead(struct space *s);
 static void reply(struct context *c, uint32_t command);
@@ -77,7 +82,7 @@ int platform_start(int control, int doorbell, int state, uint64_t *hello) {
   calibrate();
   spin_ticks = processors > 1 ? 100 * ticks_per_us : 0;
   wake_ticks = 8 * ticks_per_us;
-  free_count = running_count = died_count = dirty_count = 0;
+  free_count = running_count = died_count = dirty_count = interrupted_count = 0;
   unborn = 0;
   last_delivered = UINT32_MAX;
   // The last record is for contexts that could not be made.
@@ -144,10 +149,12 @@ static void list_remove(int32_t *list, int32_t *count, int32_t value) {
 static void context_free(struct context *c) {
   int32_t index = (int32_t)(c - contexts);
   run_list_remove(c);
+  if (c->interrupts) list_remove(interrupted, &interrupted_count, index);
   if (c->dirty) list_remove(dirty, &dirty_count, index);
   if (c->dead || c->failure) list_remove(died, &died_count, index);
   if (last_delivered == (uint32_t)index) last_delivered = UINT32_MAX;
   c->state = CONTEXT_FREE;
+  c->space->used += c->used;
   c->space->contexts--;
   c->space = NULL;
   free_contexts[free_count++] = index;
@@ -435,9 +442,9 @@ static void broken(struct context *c) {
 static bool collect(struct context *c, uint64_t now) {
   struct mailbox *m = c->mailbox;
   struct record *r = &records[c - contexts];
-  uint32_t control = m->control;
+  uint32_t control = ONCE(m->control);
   uint32_t event = control & 0xff;
-  uint64_t number = m->number;
+  uint64_t number = ONCE(m->number);
   run_list_remove(c);
   c->processor = control >> 16;
   if (c->resumed) c->gap = (c->gap * 3 + (now - c->resumed)) / 4;
@@ -449,6 +456,8 @@ static bool collect(struct context *c, uint64_t now) {
   c->segments = 0;
   c->ranges = 0;
   m->interrupt = 0;
+  if (c->interrupts) list_remove(interrupted, &interrupted_count, (int32_t)(c - contexts));
+  c->interrupts = 0;
   r->trapped = 0;
   r->have_registers = starting;
   r->event = event;
@@ -461,11 +470,11 @@ static bool collect(struct context *c, uint64_t now) {
     memcpy(r->args, m->args, sizeof r->args);
     r->number = (int32_t)number;
     c->in_call = 1;
-    uint32_t segments = m->segments;
+    uint32_t segments = ONCE(m->segments);
     if (segments) {
       c->segments = segments > SEGMENTS ? SEGMENTS : segments;
       memcpy(c->segment, m->segment, c->segments * sizeof c->segment[0]);
-      uint32_t end = m->data_used;
+      uint32_t end = ONCE(m->data_used);
       c->data_end = end < MAILBOX_DATA || end > MAILBOX_DATA + COPY_IN_LIMIT + 8 ? MAILBOX_DATA + COPY_IN_LIMIT + 8 : end;
       c->wake_sequence = m->wake_sequence;
     }
@@ -585,6 +594,31 @@ static int report_death(void) {
   return -1;
 }
 
+// A thread that is asked to stop does so at once, or when the stub has carried out what it is at. One that had jumped
+// into the stub's text when the signal came ignores it: it is sent again, and who never listens loses its address space.
+enum { SIGNAL_INTERVAL = 20000000, MOST_SIGNALS = 1500 };
+
+static void send_interrupt(struct context *c) {
+  c->interrupts++;
+  __atomic_store_n(&c->mailbox->interrupt, 1, __ATOMIC_SEQ_CST);
+  if (c->interrupts > MOST_SIGNALS ||
+      (syscall(SYS_tgkill, c->space->pid, c->thread, INTERRUPT_SIGNAL) < 0 && errno == ESRCH))
+    mark_dead(c->space);
+}
+
+// Gives the nanoseconds until signals have to be sent again, or -1.
+static int64_t repeat_interrupts(void) {
+  if (interrupted_count == 0) return -1;
+  int64_t now = monotonic_now();
+  if (now < next_signal) return next_signal - now;
+  next_signal = now + SIGNAL_INTERVAL;
+  for (int32_t i = 0; i < interrupted_count; i++) {
+    struct context *c = &contexts[interrupted[i]];
+    if (!c->dead && !stopped(c)) send_interrupt(c);
+  }
+  return SIGNAL_INTERVAL;
+}
+
 enum { WAIT_DEADLINE = -1, WAIT_EVENTS = -2 };
 
 int platform_wait(double deadline) {
@@ -606,6 +640,7 @@ int platform_wait(double deadline) {
       last_poll = now;
       if (poll_events(0)) return WAIT_EVENTS;
       if ((double)monotonic_now() >= deadline) return WAIT_DEADLINE;
+      repeat_interrupts();
     }
     bool worth;
     int index = scan(now, &worth);
@@ -622,6 +657,9 @@ int platform_wait(double deadline) {
       timeout = (int64_t)deadline - monotonic_now();
       if (timeout <= 0) timeout = 0;
     }
+    int64_t repeat = repeat_interrupts();
+    if (died_count) continue;
+    if (repeat >= 0 && (timeout < 0 || repeat < timeout)) timeout = repeat;
     __atomic_store_n(&sentry->asleep, 1, __ATOMIC_SEQ_CST);
     bool someone = false;
     for (int32_t i = 0; i < running_count && !someone; i++) someone = stopped(&contexts[running[i]]);
@@ -699,8 +737,8 @@ int context_flush(struct context *c) {
     return -EFAULT;
   }
   struct mailbox *m = c->mailbox;
-  int64_t result = (int64_t)m->number;
-  if ((m->control & 0xff) != EVENT_FLUSHED || result > 0 || result < -4095) {
+  int64_t result = (int64_t)ONCE(m->number);
+  if ((ONCE(m->control) & 0xff) != EVENT_FLUSHED || result > 0 || result < -4095) {
     mark_dead(c->space);
     return -EFAULT;
   }
@@ -730,7 +768,7 @@ int context_operation(struct context *c, uint32_t code, uint32_t aux, const uint
 }
 
 int64_t context_operation_result(struct context *c, uint32_t index) {
-  return ((struct operation *)((uint8_t *)c->mailbox + MAILBOX_OPERATIONS))[index].result;
+  return ONCE(((struct operation *)((uint8_t *)c->mailbox + MAILBOX_OPERATIONS))[index].result);
 }
 
 void flush_dirty(void) {
@@ -814,9 +852,10 @@ void context_interrupt(int index) {
   drain_resumes();
   struct context *c = context_at(index);
   if (!c || c->dead || c->state != CONTEXT_RUNNING || stopped(c)) return;
-  if (c->mailbox->interrupt) return;
-  __atomic_store_n(&c->mailbox->interrupt, 1, __ATOMIC_SEQ_CST);
-  if (syscall(SYS_tgkill, c->space->pid, c->thread, INTERRUPT_SIGNAL) < 0 && errno == ESRCH) mark_dead(c->space);
+  if (c->interrupts) return;
+  if (interrupted_count == 0) next_signal = monotonic_now() + SIGNAL_INTERVAL;
+  interrupted[interrupted_count++] = index;
+  send_interrupt(c);
 }
 
 void context_exit(int index) {
@@ -824,6 +863,7 @@ void context_exit(int index) {
   struct context *c = context_at(index);
   if (!c) return;
   struct space *s = c->space;
+  if (s->contexts > 1) context_cpu_time(index); // for what is left to the others
   if (!c->dead && c->state == CONTEXT_STOPPED) {
     if (c->slot == s->leader || s->contexts == 1) {
       // The first thread carries the process's pid, the last one the address space: they stay, asleep.
@@ -844,6 +884,41 @@ void context_registers(int index) {
   struct record *r = &records[index];
   memcpy(r->registers, c->mailbox->registers, sizeof r->registers);
   r->have_registers = 1;
+}
+
+// The host tells a stranger the time of a process, and of a thread only to the thread itself. So a thread that is alone
+// has its process's; one that has stopped is asked; what is left belongs to those that run, in equal parts.
+int64_t context_cpu_time(int index) {
+  drain_resumes();
+  struct context *c = context_at(index);
+  if (!c || c->space->pid == 0) return 0;
+  struct space *s = c->space;
+  if (c->dead) return c->used;
+  struct timespec now;
+  int64_t used = c->used;
+  if (s->contexts > 1 && c->state == CONTEXT_STOPPED) {
+    if (context_settle(c) < 0) return used;
+    int operation = context_operation(c, OP_CPU_TIME, 0, (uint64_t[6]){0});
+    if (operation < 0 || context_flush(c) < 0) return used;
+    used = context_operation_result(c, (uint32_t)operation);
+  } else if (clock_gettime((clockid_t)(~(uint32_t)s->pid << 3 | 2), &now) == 0) {
+    int64_t rest = now.tv_sec * 1000000000ll + now.tv_nsec - s->used;
+    if (s->contexts == 1) {
+      used = rest;
+    } else {
+      int64_t busy = 0;
+      for (int32_t i = 0; i < running_count; i++) busy += contexts[running[i]].space == s;
+      for (int i = 0, left = (int)s->contexts; i < CONTEXTS && left; i++) {
+        if (contexts[i].state == CONTEXT_FREE || contexts[i].space != s) continue;
+        rest -= contexts[i].used;
+        left--;
+      }
+      if (rest > 0 && busy > 0) used += rest / busy;
+    }
+  }
+  // A stub can say anything; but not that time goes back, nor that it has run for more than is possible.
+  if (used < c->used || used > 1ll << 52) return c->used;
+  return c->used = used;
 }
 
 void context_answers(int index, bool on, uint32_t pid, uint32_t tid) {

@@ -78,6 +78,7 @@
 #define OP_READ_FD 18  // address, length, position (-1: the file's own); aux: ticket; result: bytes
 #define OP_WRITE_FD 19
 #define OP_FAIL 20     // errno: what the Sentry could not begin
+#define OP_CPU_TIME 21 // result: the thread's processor time in nanoseconds
 #define OPERATIONS 44
 
 // Offsets in a mailbox.

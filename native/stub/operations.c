@@ -236,6 +236,12 @@ static int64_t one(struct thread *t, const struct operation *o, int64_t *result)
                                                : (a[2] == ~0ul ? NR_write : NR_pwrite64));
     *result = done;
     return 0;
+  case OP_CPU_TIME: {
+    uint64_t time[2] = {0, 0};
+    done = call2(NR_clock_gettime, 3, time); // CLOCK_THREAD_CPUTIME_ID
+    *result = (int64_t)(time[0] * 1000000000 + time[1]);
+    return done;
+  }
   case OP_FAIL: return -(int64_t)(a[0] & 0xfff);
   default: return -EINVAL_;
   }

@@ -160,8 +160,8 @@ static int answer(struct thread *t, struct mailbox *m) {
   case NR_clock_gettime: {
     uint32_t clock = r[R_RDI];
     uint64_t time[2];
-    // The machine's clocks; those of processes and threads are the kernel's.
-    if (clock > 11 || !(0x8f3u >> clock & 1)) return 0;
+    // The machine's clocks; those of processes and threads, and of the time since the start, are the kernel's.
+    if (clock > 11 || !(0x873u >> clock & 1)) return 0;
     if (call2(NR_clock_gettime, clock, time)) return 0;
     r[R_RAX] = copy_bytes((void *)r[R_RSI], time, 16) ? -EFAULT_ : 0;
     return 1;

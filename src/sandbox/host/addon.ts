@@ -63,6 +63,7 @@ export interface Addon {
   contextInterrupt(context: number): number;
   contextExit(context: number): number;
   contextRegisters(context: number): number;
+  contextCpuTime(context: number): number;
   contextAnswers(context: number, on: boolean, pid: number, tid: number): number;
   contextFlush(context: number): number;
   contextOperation(

@@ -286,6 +286,10 @@ export class SystrapContext implements Context {
     this.#platform.forget(this);
   }
 
+  cpuTime(): number {
+    return this.index < 0 ? 0 : this.#addon.contextCpuTime(this.index);
+  }
+
   flush(): number {
     return this.index < 0 ? -Errno.ESRCH : this.#addon.contextFlush(this.index);
   }
