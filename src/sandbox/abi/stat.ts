@@ -74,7 +74,13 @@ export const StatxMask = {
   reserved: 0x8000_0000,
 } as const;
 
-export const StatxAttribute = { append: 0x20, immutable: 0x10, mountRoot: 0x2000 } as const;
+export const StatxAttribute = {
+  append: 0x20,
+  immutable: 0x10,
+  automount: 0x1000,
+  mountRoot: 0x2000,
+  dax: 0x200000,
+} as const;
 
 function putStatxTime(view: DataView, offset: number, time: Time): void {
   putU64(view, offset, time.sec);
@@ -103,7 +109,7 @@ export function encodeStatx(
   putU64(view, 32, stat.ino);
   putU64(view, 40, stat.size);
   putU64(view, 48, stat.blocks);
-  view.setUint32(56, StatxAttribute.mountRoot, true);
+  view.setUint32(56, StatxAttribute.mountRoot | StatxAttribute.automount | StatxAttribute.dax, true);
   putStatxTime(view, 64, stat.atime);
   if (stat.btime) putStatxTime(view, 80, stat.btime);
   putStatxTime(view, 96, stat.ctime);

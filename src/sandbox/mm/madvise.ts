@@ -209,10 +209,16 @@ function removePages(task: Task, parts: readonly Mapping[]): number {
 /** MADV_POPULATE_*: up to the first gap; the host faults pages in and says what went wrong. */
 function populate(memory: ProgramMemory, task: Task, start: number, end: number, advice: number): number {
   const context = memory.through(task);
+  const wanted = advice === Madv.populateRead ? VmFlag.read : VmFlag.write;
+  let refused = 0;
   let at = start;
   for (const part of memory.set.parts(start, end)) {
     if (part.start > at) break;
-    if (part.flags & VmFlag.special) return -Errno.EINVAL;
+    // What is mapped without the right fails there, after what comes before.
+    if (part.flags & VmFlag.special || (part.flags & wanted) === 0) {
+      refused = -Errno.EINVAL;
+      break;
+    }
     at = part.end;
   }
   if (at > start) {
@@ -224,7 +230,7 @@ function populate(memory: ProgramMemory, task: Task, start: number, end: number,
     );
     if (result < 0) return result;
   }
-  return at < end ? -Errno.ENOMEM : 0;
+  return refused || (at < end ? -Errno.ENOMEM : 0);
 }
 
 /** mseal(2): from now on these mappings can be neither changed nor removed. All of the range must be mapped. */

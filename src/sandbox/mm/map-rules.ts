@@ -3,14 +3,25 @@
 import { Capability } from '../abi/capability.ts';
 import { Errno } from '../abi/errno.ts';
 import { MapFlag } from '../abi/memory.ts';
+import { FileType } from '../abi/open.ts';
 import { Rlimit } from '../abi/resource.ts';
 import type { Task } from '../kernel/contract.ts';
 import type { FileDescription } from '../vfs/file-description.ts';
 import { VmFlag } from './vma.ts';
 
 /** The rules for files: flags of the mapping, or a negative errno. */
-export function fileFlags(file: FileDescription, flags: number, vmFlags: number, noExec: boolean): number {
+export function fileFlags(
+  file: FileDescription,
+  flags: number,
+  vmFlags: number,
+  noExec: boolean,
+  end: number,
+): number {
   let result = vmFlags;
+  // file_mmap_ok: offsets beyond the largest file's. `end` is offset + length.
+  const sized = new Set<number>([FileType.regular, FileType.block, FileType.socket]);
+  if (end >= (sized.has((file.inode?.mode ?? 0) & FileType.mask) ? 2 ** 63 : 2 ** 64))
+    return -Errno.EOVERFLOW;
   switch (flags & MapFlag.type) {
     case MapFlag.sharedValidate:
     case MapFlag.shared:

@@ -5,6 +5,8 @@ import { pageSize } from '../abi/memory.ts';
 import type { Task } from '../kernel/contract.ts';
 import { mayAccess } from '../kernel/ptrace/access.ts';
 import { readIovec } from '../vfs/io.ts';
+import type { ProgramMemory } from './program-memory.ts';
+import { VmFlag } from './vma.ts';
 
 const chunk = 64 * 1024;
 
@@ -68,16 +70,20 @@ function copy(task: Task, target: Task, direction: 'read' | 'write', own: Cursor
   const [source, sink] = direction === 'read' ? [theirs, own] : [own, theirs];
   const sourceMemory = direction === 'read' ? target.memory : task.memory;
   const sinkMemory = direction === 'read' ? task.memory : target.memory;
+  // Pages are pinned with what their mapping allows: what can only be written or executed is not read.
+  const allowed = (address: number, count: number): boolean =>
+    direction === 'write' || (target.mm as ProgramMemory).set.allows(address, count, VmFlag.read);
   let moved = 0;
   while (source.left > 0 && sink.left > 0) {
     let count = Math.min(source.left, sink.left, chunk);
-    let failed = sourceMemory.read(source.address, buffer, 0, count) < 0;
+    let failed = !allowed(source.address, count);
+    failed ||= sourceMemory.read(source.address, buffer, 0, count) < 0;
     failed ||= sinkMemory.write(sink.address, buffer, 0, count) < 0;
     if (failed) {
       // Again up to the next page boundary: what can be copied is.
       const toBoundary = (address: number): number => pageSize - (address % pageSize);
       count = Math.min(count, toBoundary(source.address), toBoundary(sink.address));
-      if (sourceMemory.read(source.address, buffer, 0, count) < 0) break;
+      if (!allowed(source.address, count) || sourceMemory.read(source.address, buffer, 0, count) < 0) break;
       if (sinkMemory.write(sink.address, buffer, 0, count) < 0) break;
     }
     source.advance(count);

@@ -7,6 +7,7 @@
 
 import { Capability } from '../abi/capability.ts';
 import { Errno } from '../abi/errno.ts';
+import { Seal } from '../abi/file.ts';
 import { Madv, MapFlag, Personality, Prot, pageSize } from '../abi/memory.ts';
 import { MountFlag } from '../abi/mount.ts';
 import { Rlimit } from '../abi/resource.ts';
@@ -30,6 +31,12 @@ export interface MemoryOptions {
   readonly kernel: Kernel;
   readonly addressSpace: AddressSpace;
   readonly bases: Bases;
+}
+
+/** memfd_check_seals_mmap: what is sealed against writing may be mapped shared, but never for writing. */
+function isWriteSealed(task: Task, file: FileDescription): boolean {
+  const seals = file.seals(task, undefined);
+  return seals > 0 && (seals & (Seal.write | Seal.futureWrite)) !== 0;
 }
 
 export type Layout = MemoryManager['layout'];
@@ -117,7 +124,6 @@ export class ProgramMemory implements MemoryManager {
     if (protection & Prot.read && this.#readExecutes(task) && !noExec) protection |= Prot.exec;
     const length = alignUp(request.length);
     if (length === 0) return -Errno.ENOMEM;
-    if (request.offset + length > 2 ** 63) return -Errno.EOVERFLOW;
     if (this.set.count > maximumMappings) return -Errno.ENOMEM;
 
     let vmFlags = protection | VmFlag.mayRead | VmFlag.mayWrite | VmFlag.mayExec | this.futureFlags;
@@ -140,10 +146,16 @@ export class ProgramMemory implements MemoryManager {
     if (flags & MapFlag.locked && !mayLockAtAll(task)) return -Errno.EPERM;
     if (!this.mayLock(task, vmFlags, length)) return -Errno.EAGAIN;
 
-    const typed = file ? fileFlags(file, flags, vmFlags, noExec) : anonymousFlags(flags, vmFlags);
+    const typed = file
+      ? fileFlags(file, flags, vmFlags, noExec, request.offset + length)
+      : anonymousFlags(flags, vmFlags);
     if (typed < 0) return typed;
     vmFlags = typed;
     if (flags & MapFlag.noReserve) vmFlags |= VmFlag.noReserve;
+    if (file && vmFlags & VmFlag.mayShare && isWriteSealed(task, file)) {
+      if (vmFlags & VmFlag.write) return -Errno.EPERM;
+      vmFlags &= ~VmFlag.mayWrite;
+    }
     const replaced = fixed ? this.set.mapped(start, end) : 0;
     if (!this.mayExpand(task, vmFlags, length - replaced)) return -Errno.ENOMEM;
     if (replaced > 0) {
@@ -220,7 +232,8 @@ export class ProgramMemory implements MemoryManager {
     shared: boolean,
     offset: number,
   ): Backing | number {
-    const wanted = shared && file.writable ? protection | Prot.write : protection;
+    const wanted =
+      shared && file.writable && !isWriteSealed(task, file) ? protection | Prot.write : protection;
     const fd = file.mappable(task, wanted, shared);
     return fd < 0 ? fd : { kind: 'file', fd, offset };
   }

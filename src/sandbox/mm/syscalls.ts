@@ -50,10 +50,15 @@ function hugePages(length: number, flags: number): number {
   return length === 0 ? -Errno.EINVAL : -Errno.ENOMEM;
 }
 
+/** PROT_* as an unsigned long: with any of the upper 32 bits it is as bad as with an unknown lower one. */
+function protectionOf(args: Arguments): number {
+  return args.big(2) > 0xffff_ffffn ? args.u32(2) | 0x8000_0000 : args.u32(2);
+}
+
 /** pkey_mprotect(2) on a processor without protection keys: only -1, which is mprotect. */
 function pkeyMprotect(task: Task, args: Arguments): number {
   if (args.i32(3) !== -1) return -Errno.EINVAL;
-  return task.mm.protect(task, args.address(0), args.size(1), args.address(2));
+  return task.mm.protect(task, args.address(0), args.size(1), protectionOf(args));
 }
 
 function pkeyAlloc(_task: Task, args: Arguments): number {
@@ -136,7 +141,7 @@ export const memorySyscalls: readonly Syscall[] = [
     name: 'mprotect',
     signature: 'addr:address length:size prot:flags.prot',
     support: 'full',
-    handler: (task, args) => task.mm.protect(task, args.address(0), args.size(1), args.address(2)),
+    handler: (task, args) => task.mm.protect(task, args.address(0), args.size(1), protectionOf(args)),
   },
   {
     name: 'brk',

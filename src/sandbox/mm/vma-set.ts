@@ -72,6 +72,17 @@ export class VmaSet {
     return low;
   }
 
+  /** Whether all of a range is mapped with this right. */
+  allows(address: number, length: number, right: number): boolean {
+    const end = address + length;
+    for (let at = address; at < end; ) {
+      const mapping = this.find(at);
+      if (!mapping || (mapping.flags & right) === 0) return false;
+      at = mapping.end;
+    }
+    return true;
+  }
+
   /** The mapping that contains the address. */
   find(address: number): Mapping | undefined {
     const last = this.#last;

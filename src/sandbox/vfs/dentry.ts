@@ -110,8 +110,8 @@ export class DentryCache {
       }
       this.invalidate(known);
     }
-    if (name.length > nameMaximum) return -Errno.ENAMETOOLONG;
     if (parent.unhashed && !parent.isRoot) return -Errno.ENOENT;
+    if (name.length > nameMaximum) return -Errno.ENAMETOOLONG;
     const found = directory.lookup(name, task);
     if (typeof found === 'number') {
       if (found !== -Errno.ENOENT) return found;

@@ -103,6 +103,11 @@ export abstract class FileDescription {
     return (mode === 1 || mode === 2) && (this.flags & OpenFlag.path) === 0;
   }
 
+  /** FMODE_NOWAIT: whether RWF_NOWAIT may be asked of it. */
+  get canNoWait(): boolean {
+    return true;
+  }
+
   get nonBlocking(): boolean {
     return (this.flags & 0o4000) !== 0;
   }

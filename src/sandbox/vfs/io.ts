@@ -24,6 +24,26 @@ export interface Io {
   takeToHost(fd: HostFd, position: number, length: number): number;
 }
 
+const pageSize = 4096;
+
+/**
+ * What can be moved of a range that the memory refused as a whole, page by page: bytes, or -EFAULT if not even the first
+ * one can be.
+ */
+function movePrefix(
+  address: number,
+  length: number,
+  move: (address: number, length: number, done: number) => number,
+): number {
+  let done = 0;
+  while (done < length) {
+    const count = Math.min(length - done, pageSize - ((address + done) % pageSize));
+    if (move(address + done, count, done) < 0) return done > 0 ? done : -Errno.EFAULT;
+    done += count;
+  }
+  return done;
+}
+
 /** segments: [address, length, address, length, …], checked by the caller (IOV_MAX, overflow). */
 export class UserIo implements Io {
   readonly #memory: UserMemory;
@@ -49,7 +69,11 @@ export class UserIo implements Io {
       const available = this.#segments[this.#index + 1] ?? 0;
       const count = Math.min(available, wanted - done);
       if (count > 0) {
-        const result = move(address, count, done);
+        let result = move(address, count, done);
+        if (result < 0) {
+          const before = done;
+          result = movePrefix(address, count, (at, step, moved) => move(at, step, before + moved));
+        }
         if (result < 0) return done > 0 ? done : result;
         this.#advance(result);
         done += result;
@@ -145,42 +169,55 @@ export class UserBuffer implements Io {
     return this.#left;
   }
 
-  #moved(result: number, count: number): number {
+  #moved(result: number): number {
     if (result < 0) return result;
-    this.#address += count;
-    this.#left -= count;
-    return count;
+    this.#address += result;
+    this.#left -= result;
+    return result;
   }
 
   put(source: Uint8Array, offset: number, length: number): number {
     const count = length < this.#left ? length : this.#left;
-    return this.#moved(this.#memory.write(this.#address, source, offset, count), count);
+    if (this.#memory.write(this.#address, source, offset, count) >= 0) return this.#moved(count);
+    return this.#moved(
+      movePrefix(this.#address, count, (address, step, done) =>
+        this.#memory.write(address, source, offset + done, step),
+      ),
+    );
   }
 
   take(target: Uint8Array, offset: number, length: number): number {
     const count = length < this.#left ? length : this.#left;
-    return this.#moved(this.#memory.read(this.#address, target, offset, count), count);
+    if (this.#memory.read(this.#address, target, offset, count) >= 0) return this.#moved(count);
+    return this.#moved(
+      movePrefix(this.#address, count, (address, step, done) =>
+        this.#memory.read(address, target, offset + done, step),
+      ),
+    );
   }
 
   putZeroes(length: number): number {
     const count = length < this.#left ? length : this.#left;
-    return this.#moved(this.#memory.clear(this.#address, count), count);
+    if (this.#memory.clear(this.#address, count) >= 0) return this.#moved(count);
+    return this.#moved(
+      movePrefix(this.#address, count, (address, step) => this.#memory.clear(address, step)),
+    );
   }
 
   skip(length: number): number {
-    return this.#moved(0, length < this.#left ? length : this.#left);
+    return this.#moved(length < this.#left ? length : this.#left);
   }
 
   putFromHost(fd: HostFd, position: number, length: number): number {
     const count = length < this.#left ? length : this.#left;
     const result = this.#memory.readFromHost(fd, position, [this.#address, count]);
-    return this.#moved(result, result);
+    return this.#moved(result);
   }
 
   takeToHost(fd: HostFd, position: number, length: number): number {
     const count = length < this.#left ? length : this.#left;
     const result = this.#memory.writeToHost(fd, position, [this.#address, count]);
-    return this.#moved(result, result);
+    return this.#moved(result);
   }
 }
 

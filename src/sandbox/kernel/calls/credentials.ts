@@ -132,6 +132,9 @@ function setresuid(task: Task, args: Arguments): number {
   const foreign = ids.some((id) => id !== old.uid && id !== old.euid && id !== old.suid);
   if (foreign && !old.has(Capability.setuid)) return -Errno.EPERM;
   const [uid, euid, suid] = ids;
+  // Nothing to change: then fsuid stays, too, unless the effective id was named.
+  const named = args.u32(1) !== unchanged;
+  if (uid === old.uid && suid === old.suid && euid === old.euid && (!named || euid === old.fsuid)) return 0;
   return commitUid(task, old.change({ uid, euid, suid, fsuid: euid }));
 }
 
@@ -142,6 +145,8 @@ function setresgid(task: Task, args: Arguments): number {
   const foreign = ids.some((id) => id !== old.gid && id !== old.egid && id !== old.sgid);
   if (foreign && !old.has(Capability.setgid)) return -Errno.EPERM;
   const [gid, egid, sgid] = ids;
+  const named = args.u32(1) !== unchanged;
+  if (gid === old.gid && sgid === old.sgid && egid === old.egid && (!named || egid === old.fsgid)) return 0;
   (task as Thread).setCredentials(old.change({ gid, egid, sgid, fsgid: egid }));
   return 0;
 }

@@ -6,7 +6,7 @@
 // takes effect from the kernel's loop, never in the middle of the code that let it go.
 
 import { Errno } from '../../abi/errno.ts';
-import { SIG_DFL, SIG_IGN, Signal, SignalCode, SS_DISABLE } from '../../abi/signal.ts';
+import { SIG_DFL, SIG_IGN, Signal, SignalCode, SS_AUTODISARM, SS_DISABLE } from '../../abi/signal.ts';
 import type { SignalInfo, Task } from '../contract.ts';
 import { type TaskSignals, Work } from './contract.ts';
 import type { Handlers } from './handlers.ts';
@@ -380,11 +380,14 @@ export class TaskSignalState implements TaskSignals {
 
   fork(child: Task, process: ProcessSignalState, keepAlternateStack: boolean): TaskSignalState {
     const stack = keepAlternateStack ? this.alternateStack : noAlternateStack;
-    return new TaskSignalState(child, process, this.#mask, stack);
+    const state = new TaskSignalState(child, process, this.#mask, stack);
+    state.lastFault = this.lastFault;
+    return state;
   }
 
   exec(): void {
-    this.alternateStack = noAlternateStack;
+    // begin_new_exec takes the stack away and leaves its flags.
+    this.alternateStack = { ...noAlternateStack, flags: this.alternateStack.flags & SS_AUTODISARM };
   }
 
   release(): void {

@@ -58,16 +58,20 @@ export class ProcessTimers {
     return this.#intervals[kind];
   }
 
-  /** A new timer, disarmed; -EAGAIN beyond RLIMIT_SIGPENDING. notification: may depend on the timer's id. */
+  /**
+   * A new timer, disarmed; -EAGAIN beyond RLIMIT_SIGPENDING. notification: may depend on the timer's id; an errno that it
+   * is refused with, which still takes an id, as in Linux.
+   */
   create(
     clock: WallClock | CpuClock,
-    notification: TimerNotification | ((id: number) => TimerNotification),
+    notification: TimerNotification | number | ((id: number) => TimerNotification),
   ): PosixTimer | number {
     this.#posix ??= new Map();
     if (this.#posix.size >= this.#process.limit(RLIMIT_SIGPENDING).soft) return -Errno.EAGAIN;
     while (this.#posix.has(this.#nextId)) this.#nextId = (this.#nextId + 1) & 0x7fff_ffff;
     const id = this.#nextId;
     this.#nextId = (id + 1) & 0x7fff_ffff;
+    if (typeof notification === 'number') return notification;
     const notify = typeof notification === 'function' ? notification(id) : notification;
     const timer = new PosixTimer(this.#kernel, this.#process, this.alarms, id, clock, notify);
     this.#posix.set(id, timer);

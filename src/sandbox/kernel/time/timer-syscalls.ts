@@ -116,9 +116,7 @@ export function timerCreate(task: Task, args: Arguments): number {
   const { timers } = task.process;
   let timer: PosixTimer | number;
   if (bytes) {
-    const notification = notificationOf(task, bytes);
-    if (typeof notification === 'number') return notification;
-    timer = timers.create(clock, notification);
+    timer = timers.create(clock, notificationOf(task, bytes));
   } else {
     timer = timers.create(clock, (number) => ({
       kind: 'signal',

@@ -89,7 +89,9 @@ function poll(
   if (count > 0 && task.memory.read(address, bytes, 0, bytes.length) < 0) return over(-Errno.EFAULT);
   const call = new PollCall(task, address, bytes);
   const ready = call.scan();
-  if (ready > 0 || deadline === 0) return over(call.finish(ready));
+  if (ready > 0) return over(call.finish(ready));
+  // A signal that waits comes before the end of the time, even of none.
+  if (deadline === 0) return over(call.finish(task.signals.pending ? -Errno.ERESTARTNOHAND : 0));
   call.hold();
   return task.block({
     on: call.queues(),

@@ -140,7 +140,9 @@ function select(
   const call = prepare(task, args.i32(0), [args.address(1), args.address(2), args.address(3)]);
   if (typeof call === 'number') return over(call);
   const ready = call.scan();
-  if (ready > 0 || deadline === 0) return over(call.finish(ready));
+  if (ready > 0) return over(call.finish(ready));
+  // A signal that waits comes before the end of the time, even of none.
+  if (deadline === 0) return over(task.signals.pending ? -Errno.ERESTARTNOHAND : call.finish(0));
   call.hold();
   return task.block({
     on: call.queues(),

@@ -60,7 +60,9 @@ function getdents(task: Task, args: Arguments, wide: boolean): number {
   // Both kinds have 20 bytes beside the name: its end included, and the type.
   const overhead = 20;
   let at = 0;
+  let last = 0;
   let refused = false;
+  const before = file.position;
   const result = file.readDirectory(task, (entry) => {
     const length = (overhead + entry.name.length + 7) & ~7;
     if (at + length > size) {
@@ -68,12 +70,15 @@ function getdents(task: Task, args: Arguments, wide: boolean): number {
       return false;
     }
     (wide ? encodeEntry64 : encodeEntry)(buffer, view, at, entry, length);
+    last = at;
     at += length;
     return true;
   });
   if (result < 0) return result;
   if (path) notifyPath(path, Event.access);
   if (at === 0) return refused ? -Errno.EINVAL : 0;
+  // The last entry's d_off is where reading goes on, which at the end may be further on than that entry.
+  if (file.position !== before) putU64(view, last + 8, file.position);
   const written = task.memory.write(args.address(1), buffer, 0, at);
   return written < 0 ? written : at;
 }

@@ -91,13 +91,12 @@ function getOwnerUids(task: Task, file: FileDescription, address: number): numbe
 /** Write life-time hints (F_SET_RW_HINT): kept and given back, nothing here makes use of them, as on tmpfs. */
 function rwHint(task: Task, file: FileDescription, command: number, address: number): number {
   const { inode } = file;
-  if (!inode?.isRegular) return -Errno.EINVAL;
-  if (command === Fcntl.getRwHint) return task.memory.writeU64(address, inode.writeHint);
+  if (command === Fcntl.getRwHint) return task.memory.writeU64(address, inode?.writeHint ?? 0);
+  if (inode && !ownerOrCapable(task.credentials, inode)) return -Errno.EPERM;
   const hint = task.memory.readU64(address);
   if (hint < 0) return hint;
   if (hint > 5) return -Errno.EINVAL;
-  if (!ownerOrCapable(task.credentials, inode)) return -Errno.EPERM;
-  inode.writeHint = hint;
+  if (inode) inode.writeHint = hint;
   return 0;
 }
 

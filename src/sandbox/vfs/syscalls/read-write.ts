@@ -24,9 +24,15 @@ function writable(task: Task, fd: number): FileDescription | undefined {
   return file?.writable ? file : undefined;
 }
 
+/** rw_verify_area: no byte lies at 2⁶³ or beyond. */
+function endsBeyond(position: number, count: number): boolean {
+  return count > 0 && position + count >= 2 ** 63;
+}
+
 /** One buffer, checked as access_ok and rw_verify_area do; or a negative errno. */
-function buffer(task: Task, address: number, count: number): Io | number {
+function buffer(task: Task, address: number, count: number, position = 0): Io | number {
   if (address + count > userEnd) return count >= 2 ** 63 && address < userEnd ? -Errno.EINVAL : -Errno.EFAULT;
+  if (endsBeyond(position, count)) return -Errno.EINVAL;
   return new UserBuffer(task.memory, address, Math.min(count, maximumTransfer));
 }
 
@@ -67,7 +73,7 @@ function pread(task: Task, args: Arguments): number {
   if (file === undefined) return -Errno.EBADF;
   if (!isPositioned(task, file)) return -Errno.ESPIPE;
   if (!file.readable) return -Errno.EBADF;
-  const io = buffer(task, args.address(1), args.size(2));
+  const io = buffer(task, args.address(1), args.size(2), position);
   return typeof io === 'number' ? io : readFile(task, file, io, position);
 }
 
@@ -78,7 +84,7 @@ function pwrite(task: Task, args: Arguments): number {
   if (file === undefined) return -Errno.EBADF;
   if (!isPositioned(task, file)) return -Errno.ESPIPE;
   if (!file.writable) return -Errno.EBADF;
-  const io = buffer(task, args.address(1), args.size(2));
+  const io = buffer(task, args.address(1), args.size(2), position);
   return typeof io === 'number' ? io : synchronize(task, file, writeFile(task, file, io, position), 0);
 }
 
@@ -88,10 +94,11 @@ function isPositioned(task: Task, file: FileDescription): boolean {
 }
 
 /** RWF_* of preadv2 and pwritev2 (kiocb_set_rw_flags). */
-function checkFlags(flags: number): number {
+function checkFlags(file: FileDescription, flags: number): number {
   const supported =
     RwFlag.highPriority | RwFlag.dataSync | RwFlag.sync | RwFlag.noWait | RwFlag.append | RwFlag.noAppend;
   if (flags & ~supported) return -Errno.EOPNOTSUPP;
+  if (flags & RwFlag.noWait && !file.canNoWait) return -Errno.EOPNOTSUPP;
   if (flags & RwFlag.append && flags & RwFlag.noAppend) return -Errno.EINVAL;
   return 0;
 }
@@ -104,7 +111,8 @@ function readVector(task: Task, args: Arguments, position: number | undefined, f
   const io = vector(task, args);
   if (typeof io === 'number') return io;
   if (io.left === 0) return 0;
-  const checked = checkFlags(flags);
+  if (position !== undefined && endsBeyond(position, io.left)) return -Errno.EINVAL;
+  const checked = checkFlags(file, flags);
   if (checked < 0) return checked;
   return readFile(task, file, io, position, (flags & RwFlag.noWait) !== 0);
 }
@@ -117,7 +125,8 @@ function writeVector(task: Task, args: Arguments, position: number | undefined, 
   const io = vector(task, args);
   if (typeof io === 'number') return io;
   if (io.left === 0) return 0;
-  const checked = checkFlags(flags);
+  if (position !== undefined && endsBeyond(position, io.left)) return -Errno.EINVAL;
+  const checked = checkFlags(file, flags);
   if (checked < 0) return checked;
   const before = file.flags;
   if (flags & RwFlag.append) file.flags |= OpenFlag.append;

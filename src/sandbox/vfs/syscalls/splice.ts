@@ -185,7 +185,8 @@ function vmsplice(task: Task, args: Arguments): number {
   const io = new UserIo(task.memory, segments);
   if (io.left === 0) return 0;
   if (!pipe) return -Errno.EBADF;
-  const nonBlock = (flags & Splice.nonBlock) !== 0 || file.nonBlocking;
+  // The flag alone: unlike splice(2), it does not look at O_NONBLOCK.
+  const nonBlock = (flags & Splice.nonBlock) !== 0;
   if (!file.writable) {
     const attempt = () => file.read(task, io, undefined);
     return nonBlock ? attempt() : whenEither(task, file, file, attempt);

@@ -28,6 +28,10 @@ export class TmpfsFile extends FileDescription {
     return this.#inode;
   }
 
+  override get canNoWait(): boolean {
+    return false;
+  }
+
   override read(_task: Task, io: Io, position: number | undefined): number {
     const at = position ?? this.position;
     const count = this.#contents.read(io, at);

@@ -264,6 +264,17 @@ int main(int argc, char **argv) {
   sigaddset(&set, SIGCHLD);
   sigprocmask(SIG_BLOCK, &set, 0);
   umask(022);
+  setsid();
+  // What a sequence starts with must not be the machine's.
+  static const struct {
+    int resource;
+    struct rlimit limit;
+  } limits[] = {
+      {RLIMIT_NOFILE, {1024, 4096}},         {RLIMIT_STACK, {8 << 20, RLIM_INFINITY}}, {RLIMIT_CORE, {0, 0}},
+      {RLIMIT_NPROC, {1000, 2000}},          {RLIMIT_SIGPENDING, {500, 500}},          {RLIMIT_MEMLOCK, {8 << 20, 8 << 20}},
+      {RLIMIT_MSGQUEUE, {819200, 819200}},
+  };
+  for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) setrlimit(limits[i].resource, &limits[i].limit);
   int family = 0;
   while (family < FAMILIES && strcmp(families[family].name, argv[1])) family++;
   int steps = atoi(argv[2]);

@@ -66,7 +66,7 @@ static size_t length(void) {
 static char *address(void) {
   char *a = arena + page() * PAGE;
   if (one_in(20)) a += ONE_OF(int, 1, 8, PAGE - 1);
-  if (one_in(40)) a = (char *)ONE_OF(char *, 0, (char *)0x7ffffffff000, (char *)0x800000000000, (char *)-4096, (char *)0x1000);
+  if (one_in(40)) a = (char *)ONE_OF(char *, 0, (char *)0x7ffffffff000, (char *)0x800000000000, (char *)-4096, (char *)0x20000);
   return a;
 }
 /** Within what the arena may touch. */
@@ -107,9 +107,11 @@ static void do_map(void) {
   int flags = ONE_OF(int, MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED, MAP_SHARED_VALIDATE, 0, MAP_PRIVATE);
   if (one_in(2)) flags |= MAP_ANONYMOUS;
   flags |= ONE_OF(int, MAP_FIXED, MAP_FIXED, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_FIXED_NOREPLACE, 0);
-  if (one_in(12)) flags |= ONE_OF(int, MAP_GROWSDOWN, MAP_NORESERVE, MAP_POPULATE, MAP_LOCKED, MAP_STACK, MAP_DENYWRITE, MAP_SYNC, 0x80000000);
+  if (one_in(12)) flags |= ONE_OF(int, MAP_NORESERVE, MAP_POPULATE, MAP_LOCKED, MAP_STACK, MAP_DENYWRITE, MAP_SYNC, 0x80000000);
   // Below, what is on the arena's border could be merged with something else.
   if (!inside(a, size) && (flags & MAP_FIXED)) flags ^= MAP_FIXED | MAP_FIXED_NOREPLACE;
+  // What privilege may map at address 0 is the host's affair.
+  if (a < (char *)0x10000) a = arena;
   int prot = protection();
   long from = ONE_OF(long, 0, 0, PAGE, 2 * PAGE, 3 * PAGE, 100, -PAGE, 0x7ffffffffffff000);
   if (one_in(20)) fd = ONE_OF(int, -1, 99, 0);

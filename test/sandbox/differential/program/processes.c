@@ -236,23 +236,24 @@ static void do_signal(void) {
     say(" %x", poll.revents);
     result(ready);
     say("pidfd_send_signal(%s,%d)", who(pid), signal);
+    hold_signals(1);
     result(CALL(pidfd_send_signal, r, signal, 0, one_in(8) ? 16 : 0));
     if (one_in(2)) CALL(close, r);
   } else {
     if (one_in(5)) pid = -pid;
     if (pid == -1) pid = -0x3fffff0;
     say("kill(%s%s,%d)", pid < 0 ? "-" : "", who(pid < 0 ? -pid : pid), signal);
+    hold_signals(1);
     result(CALL(kill, pid, signal));
   }
   // A child that continued ends soon: wait until it has, so that its state is known.
   if (signal != 0 && pid > 1) {
     siginfo_t info;
     if (signal == SIGKILL || signal == SIGTERM || signal == SIGCONT) {
-      long w;
-      GUARDED(w, CALL(waitid, P_PID, pid, &info, WEXITED | WNOWAIT, 0));
-      (void)w;
+      if (pid != 1 && CALL(getpgid, pid) >= 0) CALL(waitid, P_PID, pid, &info, WEXITED | WNOWAIT | WSTOPPED, 0);
     }
   }
+  hold_signals(0);
 }
 
 static void do_group(void) {
