@@ -65,11 +65,11 @@ static int execute(struct tracee *t, struct user_regs_struct *r, uint64_t end, i
       tracee_reaped(t, status);
       return -ESRCH;
     }
+    if (status >> 16 || ptrace(PTRACE_GETREGS, tid, 0, r) < 0) continue;
+    if (WSTOPSIG(status) == SIGTRAP && r->rip == end) return 0;
     siginfo_t why;
-    if (status >> 16 || ptrace(PTRACE_GETSIGINFO, tid, 0, &why) < 0 || why.si_code <= 0) continue;
+    if (ptrace(PTRACE_GETSIGINFO, tid, 0, &why) < 0 || why.si_code <= 0) continue;
     if (why.si_signo == SIGSEGV || why.si_signo == SIGBUS) return -EFAULT;
-    if (why.si_signo != SIGTRAP || ptrace(PTRACE_GETREGS, tid, 0, r) < 0) continue;
-    if (r->rip == end) return 0;
   }
 }
 

@@ -281,7 +281,6 @@ static void prepare(struct tracee *t) {
 // Fills the record of one that is out of the queue. False: there is nothing to report.
 static bool report(struct tracee *t) {
   struct record *r = &records[number_of(t)];
-  bool wanted = t->wanted;
   t->state = TRACEE_STOPPED;
   r->have_registers = 0;
   if (!t->dead && t->failure) {
@@ -296,8 +295,8 @@ static bool report(struct tracee *t) {
   if (!t->dead) {
     int status = t->status, why = WSTOPSIG(status);
     if (status >> 16 == STOP_EVENT) {
-      something = t->starting || wanted;
-      r->event = t->starting ? EVENT_STARTED : EVENT_INTERRUPT;
+      something = t->starting || t->wanted;
+      if (something) r->event = t->starting ? EVENT_STARTED : EVENT_INTERRUPT;
       r->have_registers = t->starting;
       if (t->starting) prepare(t);
       t->starting = false;
@@ -309,6 +308,7 @@ static bool report(struct tracee *t) {
     r->event = EVENT_DIED;
     r->have_registers = 1;
     t->stopped = false;
+    remove_from_queue(t); // it may have died just now
     return true;
   }
   if (something) {

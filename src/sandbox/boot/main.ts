@@ -13,6 +13,7 @@ import { ProgramHardware } from '../kernel/task/exec.ts';
 import { hardwareFrom } from '../mm/loader/prepare-exec.ts';
 import type { NetworkNamespace } from '../net/contract.ts';
 import { HostNetwork, interfacesOf } from '../net/host/host-network.ts';
+import { startPtrace } from '../platform/ptrace/platform.ts';
 import { startSystrap } from '../platform/systrap/platform.ts';
 import { assembleKernel } from './kernel.ts';
 import { Sandbox } from './sandbox.ts';
@@ -49,10 +50,9 @@ export function main(argv: readonly string[]): never {
   // Asked for before the jail is closed: afterwards nothing tells of interfaces.
   const hostNetwork = (owner: UserNamespace): NetworkNamespace =>
     new HostNetwork(owner, new NativeHostSockets(host.addon), interfacesOf(networkInterfaces()));
-  const platform = startSystrap({
-    host,
-    zygote: { control: SentryFd.zygote, doorbell: SentryFd.doorbell, state: SentryFd.state },
-  });
+  const zygote = { control: SentryFd.zygote, doorbell: SentryFd.doorbell, state: SentryFd.state };
+  const platform =
+    settings.platform === 'ptrace' ? startPtrace({ host, zygote }) : startSystrap({ host, zygote });
   const { kernel, dispatcher, run } = assembleKernel({
     host,
     platform,

@@ -58,7 +58,7 @@ export interface GoferOptions extends JailOptions {
 }
 
 export interface SentryOptions extends JailOptions {
-  /** build/native/bulkhead-stub; undefined: a platform that needs no zygote. */
+  /** build/native/bulkhead-stub, or bulkhead-tracee for the ptrace platform; undefined: nothing will be run. */
   readonly zygote: string | undefined;
   /** Everything that is to be seen until the seal: Node, its shared libraries, the Sentry's script and addon. */
   readonly files: readonly JailFile[];

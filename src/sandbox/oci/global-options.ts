@@ -26,7 +26,7 @@ export const globalFlags = {
   debug: { kind: 'boolean', help: 'more messages' },
   'debug-log': { kind: 'string', help: "file for the sandboxes' own messages and strace" },
   'systemd-cgroup': { kind: 'boolean', help: 'not supported: cgroups are managed by their paths' },
-  platform: { kind: 'string', help: 'how programs are run: systrap' },
+  platform: { kind: 'string', help: 'how programs are run: systrap (default) or ptrace' },
   network: { kind: 'string', help: 'none: a loopback interface of its own; host: the sockets of the host' },
   strace: { kind: 'boolean', help: 'write down all system calls' },
   'strace-filter': { kind: 'string', help: 'only these, separated by commas' },
@@ -52,7 +52,6 @@ export function readGlobalOptions(flags: Flags): GlobalOptions {
       '--systemd-cgroup is not supported: use the cgroupfs driver (podman: --cgroup-manager=cgroupfs)',
     );
   const platform = oneOf(flags, 'platform', ['systrap', 'ptrace'], 'systrap');
-  if (platform === 'ptrace') throw new CommandError('--platform=ptrace is not supported: systrap is');
   oneOf(flags, 'rootless', ['true', 'false', 'auto'], 'auto');
   return {
     root: flags.text('root') ?? defaultRoot(),

@@ -3,7 +3,7 @@
 
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { loadAddon, stubPath } from '../host/addon.ts';
+import { loadAddon, stubPath, traceePath } from '../host/addon.ts';
 import type { HostFd } from '../host/contract.ts';
 import { type NativeHost, openHost } from '../host/native.ts';
 import { CommandError, errorCode } from './errors.ts';
@@ -127,6 +127,7 @@ const project = join(native, '../..');
 
 export const programs = {
   stub: stubPath,
+  tracee: traceePath,
   addon: join(native, 'sentry.node'),
   launcher: join(native, 'bulkhead-launcher'),
   gofer: join(native, 'bulkhead-gofer'),

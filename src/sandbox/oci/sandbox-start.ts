@@ -80,7 +80,7 @@ export async function startSandbox(
   try {
     const { pid } = await startBlankSentry({
       launcher: programs.launcher,
-      zygote: programs.stub,
+      zygote: options.platform === 'ptrace' ? programs.tracee : programs.stub,
       userNamespace: isPrivileged()
         ? singleNamespace(nobody, nobody)
         : singleNamespace(process.getuid?.() ?? 0, process.getgid?.() ?? 0),
