@@ -10,6 +10,11 @@ enum { PAGE = 4096, BOUNCE = 256 * 1024, WORD = sizeof(long) };
 
 static uint8_t bounce[BOUNCE];
 
+// 0: there is no memory (any more).
+static pid_t pid_of(const struct tracee *t) {
+  return t->process->dead ? 0 : t->process->pid;
+}
+
 static bool valid(uint64_t address, uint64_t length) {
   return address <= USER_END && length <= USER_END - address;
 }
@@ -22,7 +27,7 @@ static bool readable(uint64_t address, uint64_t length) {
 
 static int read_any(const struct tracee *t, uint64_t address, void *target, uint64_t length) {
   struct iovec local = {target, length}, remote = {(void *)address, length};
-  if (t->process->pid == 0) return -EFAULT;
+  if (pid_of(t) == 0) return -EFAULT;
   return process_vm_readv(t->process->pid, &local, 1, &remote, 1, 0) == (ssize_t)length ? 0 : -EFAULT;
 }
 
@@ -38,7 +43,7 @@ int tracee_read_scratch(const struct tracee *t, uint64_t address, void *target, 
 
 int tracee_write(const struct tracee *t, uint64_t address, const void *source, uint64_t length) {
   if (length == 0) return 0;
-  if (!valid(address, length) || t->process->pid == 0) return -EFAULT;
+  if (!valid(address, length) || pid_of(t) == 0) return -EFAULT;
   struct iovec local = {(void *)source, length}, remote = {(void *)address, length};
   return process_vm_writev(t->process->pid, &local, 1, &remote, 1, 0) == (ssize_t)length ? 0 : -EFAULT;
 }
@@ -141,7 +146,7 @@ static uint64_t next_part(struct cursor *c, struct iovec *vectors, uint32_t *use
 }
 
 int64_t tracee_from_host(const struct tracee *t, int fd, int64_t position, const double *segments, uint32_t count) {
-  if (!valid_segments(segments, count) || t->process->pid == 0) return -EFAULT;
+  if (!valid_segments(segments, count) || pid_of(t) == 0) return -EFAULT;
   struct cursor cursor = {segments, count, 0, 0};
   int64_t done = 0;
   for (;;) {
@@ -162,7 +167,7 @@ int64_t tracee_from_host(const struct tracee *t, int fd, int64_t position, const
 }
 
 int64_t tracee_to_host(const struct tracee *t, int fd, int64_t position, const double *segments, uint32_t count) {
-  if (!valid_segments(segments, count) || t->process->pid == 0) return -EFAULT;
+  if (!valid_segments(segments, count) || pid_of(t) == 0) return -EFAULT;
   struct cursor cursor = {segments, count, 0, 0};
   int64_t done = 0;
   for (;;) {

@@ -2,27 +2,19 @@
 // seized with SYSEMU: a stop at a system call is the whole call. SIGCHLD tells that there is something to be waited for.
 #include "ptrace.h"
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 struct tracee *tracee_template;
 int tracee_socket = -1;
-struct tracee_hello tracee_places;
 
-enum { MOST_PIDS = 1 << 22, FEW = 4, FULL_SWEEP_NS = 1000000, TRAP_OF_CALL = SIGTRAP | 0x80 };
+enum { FEW = 4, FULL_SWEEP_NS = 1000000, TRAP_OF_CALL = SIGTRAP | 0x80 };
 enum { WAIT_DEADLINE = -1, WAIT_EVENTS = -2 };
 
 static struct tracee *tracees;                             // CONTEXTS, and the template
@@ -32,8 +24,7 @@ static int32_t free_tracees[CONTEXTS], free_count;
 static int32_t running[CONTEXTS], running_count;
 static int32_t makers[CONTEXTS], makers_count;             // may have something to make
 static int32_t queue[CONTEXTS], queue_begin, queue_count;  // a ring
-static int signals = -1, stray_signals = -1;
-static bool signalled, unswept;
+static bool unswept;
 static int64_t last_sweep;
 static uint32_t since_poll;
 
@@ -203,7 +194,7 @@ static bool take_one(pid_t tid) {
 // one that had stopped, a full sweep finds soon after.
 static void sweep(int64_t now) {
   bool full = running_count > FEW || (unswept && now - last_sweep >= FULL_SWEEP_NS);
-  signalled = false;
+  tracee_signalled = false;
   if (full) {
     last_sweep = now;
     unswept = false;
@@ -322,13 +313,6 @@ static bool report(struct tracee *t) {
   return false;
 }
 
-void tracees_signalled(uint32_t which) {
-  struct signalfd_siginfo info[2];
-  uint64_t count;
-  if (which == 0 ? read(signals, info, sizeof info) < 0 : read(stray_signals, &count, sizeof count) < 0) return;
-  signalled = true;
-}
-
 static void flush_makers(void);
 
 int ptrace_wait(double deadline) {
@@ -340,7 +324,7 @@ int ptrace_wait(double deadline) {
     if ((double)monotonic_now() >= deadline) return WAIT_DEADLINE;
   }
   for (;;) {
-    if (signalled) sweep(monotonic_now());
+    if (tracee_signalled) sweep(monotonic_now());
     while (queue_count) {
       struct tracee *t = dequeue();
       if (report(t)) return number_of(t);
@@ -354,9 +338,9 @@ int ptrace_wait(double deadline) {
     int events = poll_events(again ? FULL_SWEEP_NS : timeout);
     since_poll = 0;
     int64_t now = monotonic_now();
-    if (unswept && now - last_sweep >= FULL_SWEEP_NS) signalled = true;
+    if (unswept && now - last_sweep >= FULL_SWEEP_NS) tracee_signalled = true;
     if (events) return WAIT_EVENTS;
-    if (!signalled && !again && timeout >= 0 && (double)now >= deadline) return WAIT_DEADLINE;
+    if (!tracee_signalled && !again && timeout >= 0 && (double)now >= deadline) return WAIT_DEADLINE;
   }
 }
 
@@ -569,71 +553,6 @@ pid_t tracee_stopped_one(const struct process *p) {
 
 // ---- start and end
 
-// SIGCHLD is the tracer's, by a descriptor. Other threads may not have it blocked: one that gets it passes it on and
-// blocks it from then on (threads that are made later inherit that).
-static void on_stray(int signal, siginfo_t *info, void *data) {
-  (void)signal, (void)info;
-  ucontext_t *context = data;
-  int error = errno;
-  sigaddset(&context->uc_sigmask, SIGCHLD);
-  eventfd_write(stray_signals, 1);
-  errno = error;
-}
-
-static struct sigaction former_action;
-
-static int begin_signals(void) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGCHLD);
-  signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  stray_signals = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (signals < 0 || stray_signals < 0) return -errno;
-  struct sigaction action = {.sa_sigaction = on_stray, .sa_flags = SA_SIGINFO | SA_RESTART};
-  sigemptyset(&action.sa_mask);
-  if (pthread_sigmask(SIG_BLOCK, &set, NULL) || sigaction(SIGCHLD, &action, &former_action) < 0) return -errno;
-  int result = poll_add(signals, EPOLLIN, WAKE_TRACEES, 0);
-  return result < 0 ? result : poll_add(stray_signals, EPOLLIN, WAKE_TRACEES, 1);
-}
-
-static void end_signals(void) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGCHLD);
-  poll_remove(signals);
-  poll_remove(stray_signals);
-  sigaction(SIGCHLD, &former_action, NULL);
-  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-  close(signals);
-  close(stray_signals);
-  signals = stray_signals = -1;
-}
-
-// The template says where its sequences are; the kernel adds who it is.
-static pid_t meet(int control) {
-  int one = 1, none = 0;
-  uint64_t magic = TRACEE_MAGIC;
-  if (setsockopt(control, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) < 0) return -errno;
-  if (send(control, &magic, sizeof magic, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof magic) return -errno;
-  struct pollfd wait = {.fd = control, .events = POLLIN};
-  if (poll(&wait, 1, 5000) != 1) return -ETIMEDOUT;
-  struct iovec vector = {&tracee_places, sizeof tracee_places};
-  union {
-    char bytes[CMSG_SPACE(sizeof(struct ucred))];
-    struct cmsghdr align;
-  } from;
-  struct msghdr message = {
-      .msg_iov = &vector, .msg_iovlen = 1, .msg_control = from.bytes, .msg_controllen = sizeof from};
-  if (recvmsg(control, &message, MSG_DONTWAIT) != sizeof tracee_places || tracee_places.magic != TRACEE_MAGIC)
-    return -EPROTO;
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_CREDENTIALS) return -EPROTO;
-  struct ucred who;
-  memcpy(&who, CMSG_DATA(header), sizeof who);
-  setsockopt(control, SOL_SOCKET, SO_PASSCRED, &none, sizeof none);
-  return who.pid > 0 && who.pid < MOST_PIDS ? who.pid : -EPROTO;
-}
-
 static int seize(pid_t pid) {
   int status;
   if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) < 0) return -errno;
@@ -658,9 +577,9 @@ int ptrace_start(int control, double *vdso) {
   tracees = room(TRACEES_SIZE);
   by_tid = room(TIDS_SIZE);
   if (!tracees || !by_tid) return -ENOMEM;
-  int result = begin_signals();
+  int result = tracee_begin_signals();
   if (result < 0) return result;
-  pid_t pid = meet(control);
+  pid_t pid = tracee_meet(control);
   if (pid < 0) return pid;
   result = seize(pid);
   if (result < 0) return result;
@@ -668,7 +587,7 @@ int ptrace_start(int control, double *vdso) {
   free_count = running_count = makers_count = queue_begin = queue_count = 0;
   // The last record is for contexts that could not be made.
   for (int i = CONTEXTS - 2; i >= 0; i--) free_tracees[free_count++] = i;
-  signalled = unswept = false;
+  tracee_signalled = unswept = false;
   *vdso = (double)tracee_places.vdso;
   return 0;
 }
@@ -699,7 +618,7 @@ void ptrace_stop(void) {
     kill(tracee_template->tid, SIGKILL);
     await_end(tracee_template->tid);
   }
-  end_signals();
+  tracee_end_signals();
   close(tracee_socket);
   munmap(tracees, TRACEES_SIZE);
   munmap(by_tid, TIDS_SIZE);

@@ -1,6 +1,6 @@
 // The ptrace platform's half of the addon: programs are tracees of the Sentry (native/tracee). ptrace.c says who runs and
 // what stopped them, ptrace-inject.c makes stopped ones do something, ptrace-memory.c is about programs' memory,
-// ptrace-calls.c is what JavaScript calls. All of it in one thread, the tracer.
+// ptrace-start.c is about the beginning, ptrace-calls.c is what JavaScript calls. All of it in one thread, the tracer.
 #ifndef BULKHEAD_PTRACE_H
 #define BULKHEAD_PTRACE_H
 #include "sentry.h"
@@ -12,6 +12,8 @@
 
 // With COMMAND_RESULT and COMMAND_REGISTERS: as the latter, for one instruction or up to a system call.
 #define COMMAND_STEP 4
+
+enum { MOST_PIDS = 1 << 22 };
 
 enum tracee_state {
   TRACEE_FREE,
@@ -79,7 +81,14 @@ struct tracee *tracee_at(int index);
 void tracee_reaped(struct tracee *t, int status);
 // Any thread of the process that ptrace can be used on now, or 0.
 pid_t tracee_stopped_one(const struct process *p);
+
+// ptrace-start.c
+extern bool tracee_signalled; // there may be something to wait for
+int tracee_begin_signals(void);
+void tracee_end_signals(void);
 void tracees_signalled(uint32_t which);
+// The template's process, which has said where its places are; or a negative errno.
+pid_t tracee_meet(int control);
 
 // ptrace-inject.c: t has stopped.
 void tracee_save_registers(struct tracee *t);
