@@ -69,8 +69,10 @@ interface Ended {
   readonly status: number | null;
 }
 
-async function collect(command: string, args: readonly string[], seconds: number, reports = false) {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', reports ? 'pipe' : 'ignore'] });
+async function collect(command: string, args: readonly string[], seconds: number) {
+  // No descriptor is one of /dev/null: the program changes modes and owners of what it has, and runs as root.
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
+  child.stdin.end();
   const chunks: [Buffer[], Buffer[], Buffer[]] = [[], [], []];
   child.stdout?.on('data', (chunk: Buffer) => chunks[0].push(chunk));
   child.stderr?.on('data', (chunk: Buffer) => chunks[1].push(chunk));
@@ -107,7 +109,7 @@ export async function runInSandbox(
   seconds: number,
 ): Promise<Ended & { readonly report: BareReport | undefined }> {
   const all: BareSettings = { ...settings, capabilities: await boundingCapabilities() };
-  const ended = await collect(process.execPath, [bareSandbox, JSON.stringify(all)], seconds, true);
+  const ended = await collect(process.execPath, [bareSandbox, JSON.stringify(all)], seconds);
   return { ...ended, report: ended.report ? (JSON.parse(ended.report) as BareReport) : undefined };
 }
 
